@@ -1,0 +1,48 @@
+"""The fields that every run has, with their meaning. A configuration starts from these and changes what it needs.
+
+Overrides on the command line name a field by its path: `--config.train.epochs=3 --config.data.buckets=16,32`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def defaults() -> ConfigDict:
+    config = ConfigDict()
+    config.paper = ""  # research/<paper>.py
+    config.task = "classification"
+    config.seed = 0  # of initialisation, dropout and data order
+    config.replicas = 1  # seeds: seed, seed + 1, ...
+    config.folds = 1  # 1: the corpus's own splits; 10: cross-validation
+
+    config.data = ConfigDict()
+    config.data.corpus = ""  # a builder of research/corpora or a name of the TFDS catalogue
+    config.data.text = "text"  # the columns
+    config.data.label = "label"
+    config.data.train = "train"  # the corpus's splits
+    config.data.dev = ""  # empty: dev_fraction of the training split, drawn at random
+    config.data.test = "test"
+    config.data.dev_fraction = 0.1
+    config.data.split_seed = 0  # of folds and of the dev part; the same for all replicas
+    config.data.tokenizer = "blank"  # blank, clean_str, character, mixed or jieba: research/text.py
+    config.data.lower = True
+    config.data.min_count = 1  # rarer tokens of the training part are unknown
+    config.data.max_vocabulary = 0  # 0: no limit
+    config.data.unknown = "token"  # unknown tokens become <unk>; skip: they are left out
+    config.data.buckets = (16, 32, 64)  # lengths that batches are padded to; longer texts are cut to the last
+
+    config.word_vectors = ConfigDict()
+    config.word_vectors.path = ""  # word2vec (text or binary), GloVe or fastText file; empty: random vectors
+
+    config.train = ConfigDict()
+    config.train.epochs = 10
+    config.train.batch_size = 50
+    config.train.micro_batches = 1  # parts of a batch whose gradients are computed one after another
+    config.train.eval_every = 0  # steps between evaluations of the dev split; 0: once an epoch
+    config.train.monitor = "accuracy"  # the dev metric that chooses the parameters to keep
+    config.train.patience = 0  # evaluations without improvement before a replica stops; 0: trains all epochs
+    config.train.log_every = 20  # steps between updates of the progress bar and checks for NaN
+    config.train.checkpoint_seconds = 60.0  # least time between checkpoints
+    config.train.parallel = "jit"  # over a sharded batch, or pmap
+    config.train.replicas_together = "auto"  # in one vmapped program: yes, no, or auto (yes on accelerators)
+    config.train.stream = False  # batches put together on the host and prefetched, for corpora too large for the device
+    return config

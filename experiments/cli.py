@@ -1,0 +1,237 @@
+"""What all programs share: flags, configuration files and overrides, exit codes, signals, the process's settings."""
+
+import argparse
+import ast
+import contextlib
+import ctypes
+import difflib
+import errno
+import os
+import runpy
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ml_collections import ConfigDict
+
+from research.errors import ConfigError, DataError
+
+DONE, BAD_CONFIG, BAD_DATA, INTERRUPTED = 0, 2, 3, 75
+
+EXIT_CODES = """exit codes:
+  0 done   2 bad usage or configuration   3 bad or missing data   75 interrupted after saving: run it again to go on"""
+
+OVERRIDES = """overrides:
+  --config.SECTION.FIELD=VALUE replaces a field of the configuration, for example
+    --config.train.epochs=3  --config.model.kernel_sizes=2,3,4  --config.data.corpus=glue/sst2
+  configs/defaults.py explains the fields that all runs have, research/<paper>.py those of the model."""
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C, after saving (exit code 75)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_CONFIG, f"{self.prog}: error: {message} (--help explains the flags)\n")
+
+
+def parser(program: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser for `python -m experiments.<program>` with the flags that all programs share."""
+    made = _Parser(
+        prog=f"python -m experiments.{program}",
+        description=description,
+        epilog=f"{epilog.rstrip()}\n\n{EXIT_CODES}" if epilog else EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--data_dir", help="folder of prepared corpora (default: TFDS's, ~/tensorflow_datasets)")
+    made.add_argument(
+        "--manual_dir",
+        help="folder of raw corpus files, one folder a corpus, such as mr/rt-polarity.pos "
+        "(default: <data_dir>/downloads/manual)",
+    )
+    return made
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Takes every `--config.a.b=value` (or `--config.a.b value`) out of the arguments, as `a.b=value`."""
+    rest, overrides, arguments = [], [], iter(argv)
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            rest.append(argument)
+            continue
+        text = argument.removeprefix("--config.")
+        if "=" not in text:
+            value = next(arguments, None)
+            if value is None:
+                raise ConfigError(f"{argument}: needs a value, {argument}=VALUE")
+            text = f"{text}={value}"
+        overrides.append(text)
+    return rest, overrides
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The ConfigDict that `get_config()` in the Python file `path` returns, with overrides such as
+    `model.dropout=0.3` applied; ConfigError with file and line, or with the nearest valid name."""
+    if not Path(path).is_file():
+        known = sorted(str(p) for p in Path("configs").glob("*/*.py"))
+        raise ConfigError(f"config file {path} does not exist{_nearest(path, known)}")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is None:
+            raise ConfigError(f"{path}: defines no function get_config()")
+        config = get_config()
+    except ConfigError:
+        raise
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    except Exception as error:
+        here = Path(path).resolve()
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == here]
+        message = str(error.args[0]).splitlines()[0] if error.args else ""
+        raise ConfigError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {message}") from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not an ml_collections.ConfigDict")
+    for override in overrides:
+        name, _, text = override.partition("=")
+        set_field(config, name, text)
+    return config
+
+
+def set_field(config: ConfigDict, name: str, text: str) -> None:
+    """Sets the field at the dotted path `name` to `text`, read as the type that the field has."""
+    fields = flatten(config)
+    if name not in fields:
+        if any(field.startswith(f"{name}.") for field in fields):
+            raise ConfigError(
+                f"--config.{name}: is a section; name a field in it, such as {name}.{next(iter(config[name]))}"
+            )
+        raise ConfigError(f"--config.{name}: there is no such field{_nearest(name, list(fields))}")
+    section, _, field = name.rpartition(".")
+    holder = config
+    for part in filter(None, section.split(".")):
+        holder = holder[part]
+    holder[field] = _parse(name, text, fields[name])
+
+
+def _parse(name: str, text: str, old):
+    """`text` as a value of `old`'s type."""
+    wanted = type(old).__name__
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+        if isinstance(old, (int, float)):
+            return type(old)(text)
+        if isinstance(old, tuple):
+            value = ast.literal_eval(f"({text.strip().strip('()[]')},)") if text.strip("()[] ,") else ()
+            kinds = {type(item) for item in old} or {int, float, str}
+            if float in kinds:
+                value = tuple(float(item) if isinstance(item, int) else item for item in value)
+            if any(type(item) not in kinds for item in value):
+                raise ValueError
+            wanted = f"tuple of {', '.join(sorted(k.__name__ for k in kinds))}"
+            return value
+    except (ValueError, KeyError, SyntaxError) as error:
+        raise ConfigError(f"--config.{name}: '{text}' is no {wanted}") from error
+    return text
+
+
+def flatten(config: ConfigDict) -> dict:
+    """All fields by dotted path, lists as tuples."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{name}.{inner}": v for inner, v in flatten(value).items()}
+        else:
+            flat[name] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean …?`, by the whole name or by its last part, or nothing."""
+    found = difflib.get_close_matches(name, known, 3, 0.6)
+    last = name.rpartition(".")[2]
+    found += [k for k in known if k.rpartition(".")[2] == last and k not in found]
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Within it, SIGTERM and Ctrl-C only make the function it gives return True; a second Ctrl-C ends at once."""
+    asked: list[int] = []
+
+    def ask(number, frame):
+        if asked and number == signal.SIGINT:
+            os._exit(128 + signal.SIGINT)
+        asked.append(number)
+        sys.stderr.write("\nsaving; press Ctrl-C again to end at once without\n")
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _raise_interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def keep_freed_memory() -> None:
+    """Has glibc's allocator keep what a step frees for the next one instead of returning it to the kernel.
+
+    The same as MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_ARENA_MAX, set from inside the process
+    through mallopt(3); nothing happens where there is no glibc."""
+    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(mmap_threshold, 32 * 1024**2)  # the most that glibc accepts
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(arena_max, 1)
+
+
+def set_up_jax() -> None:
+    """The persistent compilation cache (JAX_COMPILATION_CACHE_DIR moves it), for small programs too."""
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "nlp-papers-in-jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def main(function: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Runs `function(arguments)`; a user's mistake becomes one line on standard error and an exit code."""
+    name = Path(sys.argv[0]).stem
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    keep_freed_memory()
+    try:
+        code = function(sys.argv[1:]) or DONE
+        sys.stdout.flush()
+    except ConfigError as error:
+        code = _say(name, error, BAD_CONFIG)
+    except DataError as error:
+        code = _say(name, error, BAD_DATA)
+    except Interrupted as error:
+        code = _say(name, error, INTERRUPTED)
+    except KeyboardInterrupt:
+        code = _say(name, "interrupted before there was anything to save", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has left: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM, errno.ENOTDIR):
+            raise
+        code = _say(name, f"{error.filename or 'output'}: {error.strerror}", BAD_CONFIG)
+    sys.exit(code)
+
+
+def _say(name: str, error: Exception | str, code: int) -> int:
+    sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+    return code

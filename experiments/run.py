@@ -1,0 +1,238 @@
+"""Trains (or resumes) the run of a configuration, evaluates it and writes `result.json` into its workdir."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from experiments import cli
+from experiments.workdir import Workdir, write_json
+from research import datasets
+from research.checkpoints import Checkpoints, save_arrays
+from research.errors import ConfigError
+from research.optimizers import make_optimizer
+from research.parallel import Placement
+from research.tasks import make_task
+from research.train import Diverged, Member, Settings, Stopped, Trainer
+from research.word_vectors import embedding_matrix
+
+EXAMPLES = (
+    """examples:
+  python -m experiments.run --config configs/textcnn/quickstart.py --workdir runs/quickstart
+  python -m experiments.run --config configs/textcnn/mr.py --workdir runs/mr --manual_dir ~/corpora
+  python -m experiments.run --config configs/textcnn/mr.py --workdir runs/mr_small --config.model.filters=10
+
+"""
+    + cli.OVERRIDES
+)
+
+
+class Console:
+    """Progress on standard error, a bar on a terminal and plain lines elsewhere, and TensorBoard events."""
+
+    def __init__(self, folders: Sequence[Path], title: str, *, quiet: bool):
+        self.title, self.quiet = title, quiet
+        self.writers = [SummaryWriter(str(folder)) for folder in folders] if jax.process_index() == 0 else []
+        self.bar, self.dev = None, ""
+
+    def step(self, step: int, total: int, losses: list[float]) -> None:
+        if self.quiet or not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            self.bar = tqdm(total=total, initial=step, desc=self.title, unit="step", dynamic_ncols=True)
+        self.bar.n = step
+        self.bar.set_postfix_str(f"loss {np.mean(losses):.4f}{self.dev}")
+
+    def evaluation(self, step: int, record: dict) -> None:
+        for writer, loss, scores in zip(self.writers, record["train_loss"], record["dev"]):
+            writer.add_scalar("train/loss", loss, step)
+            for name, value in scores.items():
+                writer.add_scalar(f"dev/{name}", value, step)
+        accuracy = np.mean([scores["accuracy"] for scores in record["dev"]])
+        self.dev = f", dev accuracy {accuracy:.2f} %"
+        if not self.quiet and not sys.stderr.isatty():
+            loss = np.mean(record["train_loss"])
+            self.say(f"{self.title}: epoch {record['epoch']}, step {step}, loss {loss:.4f}{self.dev}")
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        for writer in self.writers:
+            writer.close()
+
+
+def word_vectors(config: ConfigDict, tokens: Sequence[str], quiet: bool) -> np.ndarray | None:
+    """The matrix of `config.word_vectors` for a vocabulary, None if it names no file."""
+    path = config.word_vectors.path
+    variant = config.model.get("variant", "rand")
+    if not path:
+        if variant != "rand":
+            raise ConfigError(f"model.variant = {variant} needs word vectors: set --config.word_vectors.path=FILE")
+        return None
+    if variant == "rand":
+        raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
+    with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=quiet or not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return embedding_matrix(path, tokens, dim=config.model.embedding_dim, seed=config.seed, progress=progress)[0]
+
+
+def settings_of(config: ConfigDict) -> Settings:
+    """`config.train` as the training loop takes it; ConfigError where a number cannot be."""
+    train = config.train
+    for name in ("epochs", "batch_size", "micro_batches", "log_every"):
+        if train[name] < 1:
+            raise ConfigError(f"train.{name} must be at least 1, got {train[name]}")
+    for name in ("eval_every", "patience", "checkpoint_seconds"):
+        if not train[name] >= 0:
+            raise ConfigError(f"train.{name} must be at least 0, got {train[name]}")
+    if train.batch_size % train.micro_batches:
+        raise ConfigError(
+            f"train.micro_batches = {train.micro_batches} does not divide batch_size = {train.batch_size}"
+        )
+    names = {field.name for field in dataclasses.fields(Settings)} - {"buckets"}
+    return Settings(buckets=tuple(config.data.buckets), **{name: train[name] for name in names})
+
+
+def group_size(config: ConfigDict) -> int:
+    """How many replicas train in one program: all on an accelerator, one on a CPU, unless the configuration says."""
+    choice = config.train.replicas_together
+    if choice not in ("auto", "yes", "no"):
+        raise ConfigError(f"train.replicas_together: '{choice}' is none of auto, yes, no")
+    together = choice == "yes" or (choice == "auto" and jax.default_backend() != "cpu")
+    return config.replicas * config.folds if together else 1
+
+
+def run(
+    config_path: str, overrides: Sequence[str], workdir: Path, *, data_dir=None, manual_dir=None, quiet=False
+) -> dict:
+    """Trains or resumes, writes `workdir/result.json` and returns it; returns the result that is there if finished."""
+    began = time.monotonic()
+    config = cli.load_config(config_path, overrides)
+    settings, optimizer = settings_of(config), make_optimizer(config.optimizer)
+    with Workdir(workdir, config, config_path, overrides) as folder:
+        if folder.result is not None:
+            return folder.result
+        corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
+        data, cut = datasets.build(corpus, config)
+        vocab_size = max(len(d.vocabulary) for d in data)
+        task = make_task(config, vocab_size=vocab_size, num_classes=len(corpus.label_names))
+        folder.start(corpus, vocab_size)
+        if cut and not quiet:
+            print(f"{cut} texts are longer than {config.data.buckets[-1]} tokens and were cut", file=sys.stderr)
+        size, total = group_size(config), config.replicas * config.folds
+        placement = Placement(size, config.train.parallel, config.train.stream)
+        row_decay = config.optimizer.rho if config.optimizer.by_rows else None
+        trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
+        spent = time.monotonic() - began
+        for first in range(0, total, size):
+            numbers = range(first, first + size)
+            if not all(folder.finished(n) for n in numbers):
+                for n in numbers:
+                    folder.replica(n).mkdir(exist_ok=True)
+                    data[n % config.folds].vocabulary.save(folder.replica(n) / "vocabulary.json")
+                members = [_member(config, data, vocab_size, n, quiet) for n in numbers]
+                _train(trainer, members, folder, numbers, quiet)
+        shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), config.data.buckets[-1]))
+        params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
+        counts = {name: len(places) for name, places in data[0].splits.items()}
+        facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest, "examples": counts}
+        facts |= {"vocabulary": vocab_size, "cut": cut, "label_names": list(corpus.label_names)}
+        return folder.finish(params=params, data=facts, seconds=spent)
+
+
+def _member(config: ConfigDict, data: Sequence[datasets.Dataset], vocab_size: int, number: int, quiet: bool) -> Member:
+    """Replica `number`: seed number // folds, fold number % folds."""
+    seed, fold = divmod(number, config.folds)
+    vectors = word_vectors(config, data[fold].vocabulary.tokens, quiet)
+    if vectors is not None:
+        vectors = np.pad(vectors, ((0, vocab_size - len(vectors)), (0, 0)))
+    return Member((config.seed + seed, fold), data[fold].table, data[fold].splits, vectors)
+
+
+def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers: Sequence[int], quiet: bool) -> None:
+    """Trains a group of replicas, or resumes it, and writes each one's best parameters and metrics."""
+    folders = [folder.replica(n) for n in numbers]
+    total = folder.config.replicas * folder.config.folds
+    title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
+    console = Console(folders, title, quiet=quiet)
+    checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
+    try:
+        with cli.stop_signals() as should_stop:
+            best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
+        scores = {split: trainer.evaluate(best, members, split) for split in ("dev", "test")}
+    except Stopped as stop:
+        raise cli.Interrupted(
+            f"stopped after step {stop.step} of {title}, saved in {folder.path}; the same command goes on from there"
+        ) from stop
+    except Diverged as error:
+        kept = (
+            f"the checkpoint of step {checkpoints.latest} is kept"
+            if checkpoints.latest
+            else "no checkpoint was saved yet"
+        )
+        raise ConfigError(f"{title}: {error}; {kept} in {folder.path}") from error
+    finally:
+        checkpoints.close()
+        console.close()
+    for r, path in enumerate(folders):
+        mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
+        save_arrays(path / "best", mine)
+        record = {
+            "metrics": {split: values[r] for split, values in scores.items()},
+            "best_step": progress.best_step[r],
+            "steps": progress.steps[r],
+            "examples": progress.examples / len(numbers),
+            "step_seconds": progress.step_seconds / len(numbers),
+            "seconds": progress.seconds / len(numbers),
+            "history": [
+                {"step": h["step"], "epoch": h["epoch"], "train_loss": h["train_loss"][r], "dev": h["dev"][r]}
+                for h in progress.history
+            ],
+        }
+        write_json(path / "metrics.json", record)
+
+
+def show(result: dict) -> None:
+    """The result in a few lines on standard output."""
+    for split, metrics in result["metrics"].items():
+        for name, s in metrics.items():
+            unit = "" if name in ("loss", "perplexity") else " %"
+            spread = f" ± {s['std']:.2f}, 95 % interval {s['ci95'][0]:.2f} to {s['ci95'][1]:.2f}" if s["ci95"] else ""
+            print(f"{split:5} {name:9} {s['mean']:.2f}{unit}{spread} (n = {s['n']})")
+    speed = result["examples_per_second"]
+    print(
+        f"{result['params']:,} parameters, {result['steps']:,} steps, {result['seconds']:.0f} s"
+        + (f", {speed:,.0f} examples/s" if speed else "")
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments, overrides = cli.split_overrides(argv)
+    parser = cli.parser("run", __doc__, EXAMPLES)
+    parser.add_argument("--config", required=True, help="configuration file, configs/<paper>/<run>.py")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of this run; a run found there is resumed")
+    flags = parser.parse_args(arguments)
+    cli.set_up_jax()
+    result = run(flags.config, overrides, flags.workdir, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
+    show(result)
+    print(f"result: {flags.workdir / 'result.json'}")
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,154 @@
+"""A run's folder: what stands in it, and whose it is.
+
+```
+config.json              the resolved configuration, the corpus's digest, class names, vocabulary size
+replica_00/              one a replica: vocabulary.json, TensorBoard events, checkpoints/ while it trains,
+                         then best/ (parameters) and metrics.json
+result.json              closes the run
+```
+"""
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments import cli
+from experiments.environment import environment
+from experiments.statistics import summary
+from research.corpora import Corpus
+from research.errors import ConfigError, DataError
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes `content` so that `path` holds either the old or the new text, never half of it."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); remove the workdir and run again") from error
+
+
+class Workdir:
+    """A workdir opened for one run; a context manager that holds the folder's lock.
+
+    Opening refuses, with a ConfigError, a folder that cannot be written, that another process is using, or that holds
+    a run of another configuration (naming the fields that differ)."""
+
+    def __init__(self, path: Path, config: ConfigDict, config_path: str, overrides: Sequence[str]):
+        self.path, self.config = Path(path), config
+        self.command = {"config": _relative(config_path), "overrides": list(overrides)}
+        self.result: dict | None = None
+        self._lock = None
+
+    def __enter__(self) -> "Workdir":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                self._lock = (self.path / ".lock").open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"--workdir {self.path}: another process is running there") from error
+        except OSError as error:
+            raise ConfigError(f"--workdir {self.path}: cannot be written ({error.strerror}); choose another") from error
+        self._refuse_other_config()
+        if (self.path / "result.json").is_file():
+            self.result = read_json(self.path / "result.json")
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def _refuse_other_config(self) -> None:
+        if not (self.path / "config.json").is_file():
+            return
+        ours, theirs = cli.flatten(self.config), cli.flatten(ConfigDict(read_json(self.path / "config.json")["config"]))
+        unset = object()
+        fields = [f for f in dict.fromkeys([*theirs, *ours]) if ours.get(f, unset) != theirs.get(f, unset)]
+        if fields:
+            show = lambda values, field: values.get(field, "not set")
+            listed = "; ".join(f"{f} was {show(theirs, f)}, is {show(ours, f)}" for f in fields)
+            raise ConfigError(
+                f"--workdir {self.path}: holds a run of another configuration ({listed}); choose another workdir"
+            )
+
+    def start(self, corpus: Corpus, vocab_size: int) -> None:
+        """Records what the run is, or refuses to go on with other data (DataError)."""
+        path = self.path / "config.json"
+        if path.is_file():
+            old = read_json(path)
+            if old["digest"] != corpus.digest:
+                raise DataError(
+                    f"--workdir {self.path}: its run was started on other data (corpus {old['corpus']}, digest "
+                    f"{old['digest'][:12]}, now {corpus.digest[:12]}); choose another workdir or restore the files"
+                )
+            return
+        record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
+        record |= {"label_names": list(corpus.label_names), "vocab_size": vocab_size}
+        write_json(path, {**self.command, **record, "config": nested(self.config)})
+
+    def replica(self, number: int) -> Path:
+        return self.path / f"replica_{number:02d}"
+
+    def finished(self, number: int) -> bool:
+        return (self.replica(number) / "metrics.json").is_file()
+
+    def finish(self, *, params: int, data: dict, seconds: float) -> dict:
+        """Writes `result.json` from all replicas' metrics, and removes their checkpoints."""
+        replicas = self.config.replicas * self.config.folds
+        records = [read_json(self.replica(n) / "metrics.json") for n in range(replicas)]
+        splits = records[0]["metrics"]
+        metrics = {
+            split: {
+                name: summary([r["metrics"][split][name] for r in records if name in r["metrics"][split]])
+                for name in splits[split]
+            }
+            for split in splits
+        }
+        examples, step_seconds = (sum(r[name] for r in records) for name in ("examples", "step_seconds"))
+        words = ["python", "-m", "experiments.run", "--config", self.command["config"], "--workdir", str(self.path)]
+        words += [f"--config.{override}" for override in self.command["overrides"]]
+        result = {
+            "paper": self.config.paper,
+            **self.command,
+            "command": shlex.join(words),
+            "metrics": metrics,
+            "signatures": {},
+            "params": params,
+            "steps": sum(r["steps"] for r in records),
+            "examples_per_second": examples / step_seconds if step_seconds else None,
+            "seconds": seconds + sum(r["seconds"] for r in records),
+            "data": data,
+            "environment": environment(),
+        }
+        write_json(self.path / "result.json", result)
+        for number in range(replicas):
+            shutil.rmtree(self.replica(number) / "checkpoints", ignore_errors=True)
+        return result
+
+
+def nested(config: ConfigDict) -> dict:
+    """The configuration as plain JSON values."""
+    return {k: nested(v) if isinstance(v, ConfigDict) else v for k, v in config.items()}
+
+
+def _relative(path: str) -> str:
+    """A configuration's path from the folder that the command runs in, where it lies below it."""
+    path, here = Path(path).resolve(), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)

@@ -1,0 +1,116 @@
+"""Checkpoints by Orbax: atomic and asynchronous saves, exact restores, and a fallback past a damaged one.
+
+A checkpoint holds arrays (parameters, optimiser state, ...) and a JSON record (data position, metrics so far). The
+record also keeps a checksum of every array, so that damage is noticed even where the file format would not.
+"""
+
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from research.errors import DataError
+
+
+def _flat(tree: PyTree) -> dict[str, jax.Array]:
+    """Leaves by name; Orbax keeps names and drops containers, so the restored tree takes its shape from a template."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _checksums(flat: dict[str, jax.Array]) -> dict[str, int]:
+    """CRC-32 of every array that this host can see whole."""
+    sums = {}
+    for name, x in flat.items():
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            if not x.is_fully_replicated:
+                continue
+            x = x.addressable_data(0)
+        sums[name] = zlib.crc32(np.ascontiguousarray(x).tobytes())
+    return sums
+
+
+class Checkpoints:
+    """The checkpoints of one training run, by step, in a folder of their own; the newest `keep` stay.
+
+    warn: called with one line for every damaged checkpoint that is passed over."""
+
+    def __init__(self, folder: Path, *, keep: int = 2, warn: Callable[[str], None] = lambda line: None):
+        self.folder, self.warn = Path(folder).absolute(), warn
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, arrays: PyTree, record: dict) -> None:
+        """Starts a save; `wait` makes sure of it. A step that is there already is left as it is."""
+        if step in self._manager.all_steps():
+            return
+        flat = _flat(arrays)
+        record = {"checksums": _checksums(flat), "record": record}
+        self._manager.save(
+            step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record))
+        )
+
+    def wait(self) -> None:
+        """Returns when all saves are on disk; raises OSError if one failed (a full disk)."""
+        self._manager.wait_until_finished()
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest finished checkpoint."""
+        return self._manager.latest_step()
+
+    def restore(self, template: PyTree) -> tuple[int, PyTree, dict] | None:
+        """Step, arrays and record of the newest undamaged checkpoint, None if there is none.
+
+        template: arrays of the shapes, types and shardings wanted. Damaged checkpoints are removed with a warning."""
+        flat = _flat(template)
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                got = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(arrays=ocp.args.StandardRestore(flat), record=ocp.args.JsonRestore()),
+                )
+                if _checksums(got.arrays) != got.record["checksums"]:
+                    raise ValueError("its contents do not match their checksums")
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                self.warn(f"{self.folder / str(step)}: damaged checkpoint ({first[:200]}); using the one before it")
+                self._discard(step)
+                continue
+            leaves = [got.arrays[name] for name in flat]
+            return step, jax.tree.unflatten(jax.tree.structure(template), leaves), got.record["record"]
+        return None
+
+    def _discard(self, step: int) -> None:
+        shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        self._manager.reload()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def save_arrays(path: Path, arrays: PyTree) -> None:
+    """Writes the leaves of a tree of dicts to `path` (a folder), replacing what is there."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(path).absolute(), arrays, force=True)
+
+
+def load_arrays(path: Path) -> PyTree:
+    """What `save_arrays` wrote, as NumPy arrays; DataError if it is missing or damaged."""
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise DataError(f"{path}: no saved parameters here; the run has not finished")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(path).item_metadata.tree
+            shapes = jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), tree)
+            return checkpointer.restore(path, shapes)
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{path}: damaged parameters ({first[:200]}); remove the folder and train the run again"
+        ) from error

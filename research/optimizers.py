@@ -1,0 +1,71 @@
+"""Each paper's optimiser and schedule as Optax transformations, and the step that touches only the rows a batch uses.
+
+Kim 2014 trains with Adadelta (section 3.1) and rescales the softmax layer's weight vectors to norm s after every step
+(section 2.1). An embedding table's gradient is zero outside the batch's words, and Adadelta leaves an element with zero
+gradient where it is: its update is √(E[Δx²] + ε) / √(E[g²] + ε) · 0, and both accumulators just decay by ρ. So a step
+may run on the touched rows alone, after their accumulators have caught up with the steps they missed (ρ^missed), and
+the result is the dense step's. Adam has no such identity: its moments keep moving idle rows.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from research.errors import ConfigError
+
+TABLE = "embedding"
+"""Name of a parameter or constant that is looked up by token id, one row an id."""
+
+
+def max_norm(limit: float, module: str = "softmax") -> optax.GradientTransformation:
+    """Rescales each output unit's weight vector w of `module` to ‖w‖₂ = limit whenever the step leaves ‖w‖₂ > limit."""
+
+    def constrain(path, update, param):
+        if [key.key for key in path[-2:]] != [module, "kernel"]:
+            return update
+        stepped = param + update
+        norms = jnp.linalg.norm(stepped, axis=0, keepdims=True)
+        return stepped * (limit / jnp.maximum(norms, limit)) - param
+
+    def update(updates, state, params):
+        return jax.tree_util.tree_map_with_path(constrain, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def make_optimizer(config) -> optax.GradientTransformation:
+    """The transformation of `config.optimizer`; ConfigError where a field cannot be."""
+    if config.name != "adadelta":
+        raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta")
+    if not config.learning_rate > 0.0:
+        raise ConfigError(f"optimizer.learning_rate must be above 0, got {config.learning_rate}")
+    if not 0.0 < config.rho < 1.0:
+        raise ConfigError(f"optimizer.rho must lie between 0 and 1, got {config.rho}")
+    if not config.epsilon > 0.0:
+        raise ConfigError(f"optimizer.epsilon must be above 0, got {config.epsilon}")
+    if config.max_norm < 0.0:
+        raise ConfigError(f"optimizer.max_norm must be 0 (none) or above, got {config.max_norm}")
+    steps = [optax.adadelta(config.learning_rate, rho=config.rho, eps=config.epsilon)]
+    return optax.chain(*steps, max_norm(config.max_norm)) if config.max_norm else steps[0]
+
+
+def _is_table(path) -> bool:
+    return getattr(path[-1], "key", None) == TABLE
+
+
+def touched_rows(tokens: Int[Array, "..."], vocab_size: int) -> Int[Array, " rows"]:
+    """The distinct ids in `tokens` in order, filled up with `vocab_size` to a static number."""
+    return jnp.unique(tokens, size=min(tokens.size, vocab_size), fill_value=vocab_size)
+
+
+def gather_rows(tree: PyTree, rows: Int[Array, " rows"], decay: Float[Array, " rows"] | float = 1.0) -> PyTree:
+    """`tree` with every table cut to `rows`, times `decay`; out-of-range rows read zero."""
+    take = lambda table: table.at[rows].get(mode="fill", fill_value=0.0) * jnp.expand_dims(decay, -1)
+    return jax.tree_util.tree_map_with_path(lambda path, x: take(x) if _is_table(path) else x, tree)
+
+
+def scatter_rows(tree: PyTree, small: PyTree, rows: Int[Array, " rows"]) -> PyTree:
+    """`tree` with the tables' `rows` and all other leaves taken from `small`."""
+    put = lambda table, new: table.at[rows].set(new, mode="drop", unique_indices=True)
+    return jax.tree_util.tree_map_with_path(lambda path, x, new: put(x, new) if _is_table(path) else new, tree, small)

@@ -1,0 +1,124 @@
+"""Text to ids: tokenisers and the vocabulary.
+
+A tokeniser is a function from a string to a list of tokens; `tokenizer(kind, lower)` gives one by name:
+
+| kind | tokens |
+|---|---|
+| `blank` | what stands between blanks and tabs (corpora that come tokenised) |
+| `clean_str` | Kim's normalisation of English (his public code), then as `blank` |
+| `character` | every character that is not white space |
+| `mixed` | each Chinese character alone, Latin words and numbers whole, punctuation alone |
+| `jieba` | the words of jieba's default segmentation, white space dropped |
+"""
+
+import collections
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from research.errors import ConfigError, DataError
+
+PAD, UNKNOWN = 0, 1
+"""Ids of padding and of the unknown token, in every vocabulary."""
+RESERVED = ("<pad>", "<unk>")
+
+Tokenizer = Callable[[str], list[str]]
+
+_CJK = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]"
+_MIXED = re.compile(rf"{_CJK}|[^\W_]+?(?={_CJK}|\W|_|$)|\S")
+_CONTRACTION = re.compile(r"(n't|'s|'ve|'re|'d|'ll)")
+_PUNCTUATION = re.compile(r"([,!?()])")
+_NOT_KEPT = re.compile(r"[^A-Za-z0-9(),!?'`]")
+
+
+def clean_str(text: str) -> list[str]:
+    """Kim's normalisation: other characters than letters, digits and ``( ) , ! ? ' ` `` become blanks, the
+    contractions 's 've n't 're 'd 'll and the marks , ! ? ( ) become tokens of their own."""
+    text = _CONTRACTION.sub(r" \1", _NOT_KEPT.sub(" ", text))
+    return _PUNCTUATION.sub(r" \1 ", text).split()
+
+
+def blank(text: str) -> list[str]:
+    """The stretches between blanks and tabs. Other separators (0x85, the ideographic space) are text."""
+    return [token for token in re.split(r"[ \t]", text) if token]
+
+
+def character(text: str) -> list[str]:
+    """Every character that is not white space."""
+    return [c for c in text if not c.isspace()]
+
+
+def mixed(text: str) -> list[str]:
+    """Chinese characters one by one, runs of other letters and digits whole, any other sign alone."""
+    return _MIXED.findall(text)
+
+
+@functools.cache
+def _jieba():
+    import logging
+
+    import jieba  # imported on use: its dictionary takes a second to load
+
+    jieba.setLogLevel(logging.WARNING)
+    return jieba.Tokenizer()
+
+
+def jieba_words(text: str) -> list[str]:
+    """The words of jieba's default segmentation (with its HMM for unseen words), white space dropped."""
+    return [word for word in _jieba().lcut(text) if not word.isspace()]
+
+
+def tokenizer(kind: str, lower: bool) -> Tokenizer:
+    """The tokeniser called `kind` (the table above), after lower-casing if `lower`."""
+    kinds = {"blank": blank, "clean_str": clean_str, "character": character, "mixed": mixed, "jieba": jieba_words}
+    if kind not in kinds:
+        raise ConfigError(f"data.tokenizer: '{kind}' is none of {', '.join(kinds)}")
+    split = kinds[kind]
+    return (lambda text: split(text.lower())) if lower else split
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Tokens by id. Id 0 pads, id 1 stands for every token that is not in the vocabulary."""
+
+    tokens: tuple[str, ...]
+
+    def __post_init__(self):
+        if self.tokens[: len(RESERVED)] != RESERVED or len(set(self.tokens)) != len(self.tokens):
+            raise ValueError("a vocabulary starts with <pad>, <unk> and holds each token once")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @functools.cached_property
+    def ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self.tokens)}
+
+    @classmethod
+    def build(cls, texts: Iterable[Sequence[str]], *, min_count: int = 1, max_size: int = 0) -> "Vocabulary":
+        """The tokens of `texts` that occur `min_count` times or more, the most frequent first, equally frequent ones
+        in order of appearance; at most `max_size` of them besides the two reserved ones (0: no limit)."""
+        counts = collections.Counter(token for text in texts for token in text)
+        for token in RESERVED:
+            counts.pop(token, None)
+        kept = [token for token, count in counts.most_common(max_size or None) if count >= min_count]
+        return cls(RESERVED + tuple(kept))
+
+    def encode(self, tokens: Sequence[str], *, unknown: str = "token") -> list[int]:
+        """Ids of `tokens`; those not in the vocabulary become `<unk>` (unknown="token") or vanish ("skip")."""
+        if unknown == "skip":
+            return [self.ids[token] for token in tokens if token in self.ids]
+        return [self.ids.get(token, UNKNOWN) for token in tokens]
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.tokens, ensure_ascii=False, indent=0), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        try:
+            return cls(tuple(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: not a vocabulary of this project ({error}); train the run again") from error

@@ -1,0 +1,428 @@
+"""TrainState, the pure training step, and the one training loop of the repository.
+
+Loss and gradients travel as sums and are divided once by the batch's sum of weights, so that devices, hosts and
+micro-batches only change where the terms of a sum are computed.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from research.batches import Batch, Slots, Table, plan, prefetch
+from research.checkpoints import Checkpoints
+from research.errors import ConfigError
+from research.optimizers import TABLE, gather_rows, scatter_rows, touched_rows
+from research.parallel import Placement
+from research.tasks import better
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a step changes. touched: the step up to which each table row's optimiser state has been brought (None where
+    every step updates the whole table)."""
+
+    step: Int[Array, ""]
+    params: PyTree
+    constants: PyTree
+    opt_state: PyTree
+    touched: Int[Array, " V"] | None
+
+    @property
+    def variables(self) -> PyTree:
+        return {"params": self.params, **self.constants}
+
+
+Sums = dict[str, Float[Array, ""]]
+"""Sum of losses and of weights since the last evaluation."""
+
+
+def init_state(task, optimizer, key: Key[Array, ""], *, length: int, vectors=None, by_rows: bool = False) -> TrainState:
+    """A fresh state. vectors: pre-trained word vectors, which replace every random table of the model."""
+    variables = task.init(key, length)
+    if vectors is not None:
+        is_table = lambda path: getattr(path[-1], "key", None) == TABLE
+        replace = lambda path, x: jnp.asarray(vectors) if is_table(path) else x
+        variables = jax.tree_util.tree_map_with_path(replace, variables)
+    params = variables.pop("params")
+    by_rows = by_rows and TABLE in params
+    touched = jnp.zeros(params[TABLE].shape[0], jnp.int32) if by_rows else None
+    return TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params), touched)
+
+
+def train_step(
+    state: TrainState,
+    sums: Sums,
+    key: Key[Array, ""],
+    batch: Batch,
+    *,
+    task,
+    optimizer: optax.GradientTransformation,
+    row_decay: float = 1.0,
+    micro_batches: int = 1,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Sums]:
+    """One update, θ ← θ + optimiser(Σ ∇ℓ_i / Σ w_i), and the sums with this batch added.
+
+    A batch without weight changes nothing. row_decay: factor by which the optimiser's accumulators of an idle table row
+    shrink a step; used where `state.touched` asks for updates of the touched rows alone. micro_batches: parts whose
+    gradients are computed one after another. axis_name: the pmap axis over which the batch is split."""
+    whole, rows = state, None
+    if state.touched is not None:
+        everywhere = batch.tokens if axis_name is None else jax.lax.all_gather(batch.tokens, axis_name)
+        ids = jnp.concatenate([x.ravel() for x in jax.tree.leaves(everywhere)])
+        rows = touched_rows(ids, state.touched.shape[0])
+        missed = state.step - state.touched.at[rows].get(mode="fill", fill_value=0)
+        state = state.replace(
+            params=gather_rows(state.params, rows),
+            constants=gather_rows(state.constants, rows),
+            opt_state=gather_rows(state.opt_state, rows, row_decay ** missed.astype(jnp.float32)),
+        )
+        batch = batch.replace(tokens={name: jnp.searchsorted(rows, x) for name, x in batch.tokens.items()})
+
+    dropout_key = jax.random.fold_in(key, state.step)
+
+    def loss(params, part: Batch):
+        return task.loss({"params": params, **state.constants}, part, dropout_key)
+
+    terms = []
+    for number in range(micro_batches):
+        part = jax.tree.map(lambda x, n=number: jnp.split(x, micro_batches)[n], batch)
+        terms.append(jax.value_and_grad(loss, has_aux=True)(state.params, part))
+    (total, weight), gradient = jax.tree.map(lambda *x: sum(x), *terms)
+    if axis_name is not None:
+        total, weight, gradient = jax.lax.psum((total, weight, gradient), axis_name)
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(weight, 1.0), gradient)
+
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    stepped = (optax.apply_updates(state.params, updates), opt_state)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(weight > 0, new, old), stepped, (state.params, state.opt_state)
+    )
+    step = state.step + (weight > 0)
+    if rows is None:
+        new = state.replace(step=step, params=params, opt_state=opt_state)
+    else:
+        new = whole.replace(
+            step=step,
+            params=scatter_rows(whole.params, params, rows),
+            opt_state=scatter_rows(whole.opt_state, opt_state, rows),
+            touched=whole.touched.at[rows].set(step, mode="drop"),
+        )
+    return new, {"loss": sums["loss"] + total, "weight": sums["weight"] + weight}
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One replica's share of a run: its seed, its examples as ids, which of them make up each split."""
+
+    seed: tuple[int, ...]
+    table: Table
+    splits: dict[str, np.ndarray]
+    vectors: np.ndarray | None = None
+
+    def keys(self) -> tuple[Key[Array, ""], Key[Array, ""]]:
+        """Keys of the initialisation and of dropout."""
+        key = jax.random.key(self.seed[0])
+        for part in self.seed[1:]:
+            key = jax.random.fold_in(key, part)
+        return tuple(jax.random.split(key))
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands, per replica where a list; saved with every checkpoint.
+
+    step counts places in the data order, steps the updates a replica has made (known at the end); examples and
+    step_seconds are of the steps that did not compile, seconds is wall time with everything."""
+
+    best: list[float | None]
+    best_step: list[int]
+    stale: list[int]
+    stopped: list[bool]
+    step: int = 0
+    examples: int = 0
+    step_seconds: float = 0.0
+    seconds: float = 0.0
+    history: list[dict] = dataclasses.field(default_factory=list)
+    steps: list[int] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def start(cls, replicas: int) -> "Progress":
+        return cls([None] * replicas, [0] * replicas, [0] * replicas, [False] * replicas)
+
+
+class Reporter(Protocol):
+    """What a training run tells the program that started it."""
+
+    def step(self, step: int, total: int, losses: list[float]) -> None: ...
+
+    def evaluation(self, step: int, record: dict) -> None: ...
+
+
+class Stopped(Exception):
+    """Asked to stop; `step` is the checkpoint that holds everything up to here."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class Diverged(ConfigError):
+    """Loss or parameters are NaN or infinite."""
+
+
+def align(plans: Sequence[Sequence[Slots]]) -> list[list[Slots]]:
+    """One list of batches a replica -> for each place one batch a replica, padded to the same length; a replica whose
+    list has ended gets a batch without weight."""
+    places = []
+    for here in itertools.zip_longest(*plans):
+        length = max(slot.length for slot in here if slot is not None)
+        some = next(slot for slot in here if slot is not None)
+        idle = Slots(np.zeros_like(some.indices), np.zeros_like(some.weights), length)
+        places.append([idle if slot is None else dataclasses.replace(slot, length=length) for slot in here])
+    return places
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """`config.train`, and the bucket lengths. eval_every: steps, 0 for once an epoch. patience: evaluations without
+    improvement of `monitor` after which a replica stops, 0 for never. checkpoint_seconds: least time between saves."""
+
+    epochs: int
+    batch_size: int
+    buckets: tuple[int, ...]
+    eval_every: int = 0
+    patience: int = 0
+    monitor: str = "accuracy"
+    micro_batches: int = 1
+    log_every: int = 20
+    checkpoint_seconds: float = 60.0
+
+
+class Trainer:
+    """Compiled steps for one task, model and optimiser, and the loop that runs them over the members of a run."""
+
+    def __init__(self, task, optimizer, settings: Settings, placement: Placement, *, row_decay: float | None = None):
+        """row_decay: see `train_step`; None updates whole tables in every step."""
+        self.task, self.optimizer, self.settings, self.placement = task, optimizer, settings, placement
+        self.by_rows = row_decay is not None
+        self.evaluator = Placement(placement.replicas, "jit", stream=True)
+
+        def step(state, sums, key, batch):
+            options = {"micro_batches": settings.micro_batches, "axis_name": placement.axis_name}
+            options |= {"task": task, "optimizer": optimizer, "row_decay": row_decay or 1.0}
+            return train_step(state, sums, key, batch, **options)
+
+        def keep(best, params, improved):
+            spread = lambda x: improved.reshape(improved.shape + (1,) * (x.ndim - improved.ndim))
+            return jax.tree.map(lambda old, new: jnp.where(spread(new), new, old), best, params)
+
+        self._step = placement.compile_step(step)
+        self._predict = self.evaluator.compile_evaluation(task.predict)
+        self._keep = jax.jit(keep, donate_argnums=0)
+        self._finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), params))
+        self._compiled: set[int] = set()
+
+    def fit(
+        self,
+        members: Sequence[Member],
+        *,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+        should_stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> tuple[PyTree, Progress]:
+        """Trains the members (as many as the placement has replicas), from the newest checkpoint if there is one.
+
+        Returns the variables that were best on the dev split, and how training went. Raises Stopped, after saving,
+        when `should_stop()`; Diverged on NaN or Inf, naming the steps and the first bad parameter."""
+        settings, placement = self.settings, self.placement
+        run = _Run.start(self, members, checkpoints)
+        tables = [m.table for m in members]
+        table = None if placement.stream else placement.put(placement.stack(tables))
+        keys = placement.put(placement.stack([m.keys()[1] for m in members]))
+        per_epoch = len(self._epoch(members, 0))
+        total, every = settings.epochs * per_epoch, settings.eval_every or per_epoch
+        progress, saved, began = run.progress, clock(), clock() - run.progress.seconds
+
+        def load(here: Sequence[Slots]):
+            return here[0].length, int(sum(slot.weights.sum() for slot in here)), placement.load(tables, here)
+
+        while progress.step < total and not all(progress.stopped):
+            epoch, offset = divmod(progress.step, per_epoch)
+            slots = [self._without(progress.stopped, here) for here in self._epoch(members, epoch)[offset:]]
+            last = clock()
+            for length, examples, loaded in prefetch(iter(slots), load) if placement.stream else map(load, slots):
+                run.previous = run.sums
+                run.state, run.sums = self._step(run.state, run.sums, keys, table, loaded, length)
+                progress.step += 1
+                now = clock()
+                if length in self._compiled:  # a step that compiles is no measure of speed
+                    progress.examples, progress.step_seconds = (
+                        progress.examples + examples,
+                        progress.step_seconds + now - last,
+                    )
+                self._compiled.add(length)
+                progress.seconds, last = now - began, now
+                if progress.step % settings.log_every == 0:  # the step before has ended: reading it waits for nothing
+                    loss = run.check_loss(self, run.previous, progress.step - 1)
+                    reporter.step(progress.step, total, loss)
+                if self._agreed(should_stop, progress.step):
+                    run.save(self, checkpoints)
+                    checkpoints.wait()
+                    raise Stopped(progress.step)
+                if progress.step % every == 0 or progress.step == total:
+                    losses = run.check_loss(self, run.sums, progress.step)
+                    self._select(run, members, epoch + 1, losses)
+                    reporter.evaluation(progress.step, progress.history[-1])
+                    if clock() - saved >= settings.checkpoint_seconds:
+                        run.save(self, checkpoints)
+                        saved = clock()
+                    break
+        progress.seconds = clock() - began
+        progress.steps = np.atleast_1d(jax.device_get(placement.take(run.state).step)).tolist()
+        checkpoints.wait()
+        return {"params": run.best, **self.evaluator.put(placement.take(run.state).constants)}, progress
+
+    def _epoch(self, members: Sequence[Member], epoch: int) -> list[list[Slots]]:
+        """The epoch's batches, one a replica at each place."""
+        options = {"buckets": self.settings.buckets, "batch_size": self.settings.batch_size}
+        return align([plan(m.table.longest(), m.splits["train"], seed=(*m.seed, epoch), **options) for m in members])
+
+    @staticmethod
+    def _without(stopped: Sequence[bool], here: Sequence[Slots]) -> list[Slots]:
+        idle = lambda slots: dataclasses.replace(slots, weights=np.zeros_like(slots.weights))
+        return [idle(slots) if stop else slots for stop, slots in zip(stopped, here)]
+
+    @staticmethod
+    def _agreed(should_stop: Callable[[], bool], step: int) -> bool:
+        """`should_stop` on any host. Several hosts ask one another every 20 steps only, all at the same step."""
+        if jax.process_count() == 1:
+            return should_stop()
+        if step % 20:
+            return False
+        from jax.experimental import multihost_utils
+
+        return bool(np.any(multihost_utils.process_allgather(np.array(should_stop()))))
+
+    def _select(self, run: "_Run", members: Sequence[Member], epoch: int, losses: list[float]) -> None:
+        """Evaluates the dev split, keeps what is best there, and stops replicas whose patience has run out."""
+        settings, progress = self.settings, run.progress
+        current = self.placement.take(run.state)
+        variables = self.evaluator.put(current.variables) if self.placement.mode == "pmap" else current.variables
+        scores = self.evaluate(variables, members, "dev")
+        improved = []
+        for r, score in enumerate(scores):
+            wins = not progress.stopped[r] and better(settings.monitor, score[settings.monitor], progress.best[r])
+            improved.append(wins)
+            if wins:
+                progress.best[r], progress.best_step[r], progress.stale[r] = score[settings.monitor], progress.step, 0
+            elif not progress.stopped[r]:
+                progress.stale[r] += 1
+            progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
+        mask = np.array(improved) if self.placement.replicas > 1 else np.array(improved[0])
+        run.best = self._keep(run.best, variables["params"], mask)
+        run.sums = run.previous = self._no_sums()
+        progress.history.append({"step": progress.step, "epoch": epoch, "train_loss": losses, "dev": scores})
+
+    def evaluate(self, variables: PyTree, members: Sequence[Member], split: str) -> list[dict[str, float]]:
+        """Each member's scores on one of its splits."""
+        predictions = self.predict(variables, [m.table for m in members], [m.splits[split] for m in members])
+        labels = [np.asarray(m.table.labels)[m.splits[split]] for m in members]
+        return [self.task.score(p, y) for p, y in zip(predictions, labels)]
+
+    def predict(self, variables: PyTree, tables: Sequence[Table], chosen: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Predictions for the examples `chosen` from each replica's table, in their order."""
+        settings, placement = self.settings, self.evaluator
+        options = {"buckets": settings.buckets, "batch_size": settings.batch_size, "seed": None}
+        plans = align([plan(t.longest()[i], np.arange(len(i)), **options) for t, i in zip(tables, chosen)])
+        parts = [jax.tree.map(lambda x, i=i: x[i], t) for t, i in zip(tables, chosen)]
+        found: list[np.ndarray | None] = [None] * len(parts)
+        waiting = []
+
+        def collect(slots: Sequence[Slots], values) -> None:
+            values = np.asarray(values)
+            for r, slot in enumerate(slots):
+                rows = values if placement.replicas == 1 else values[r]
+                real = slot.weights > 0
+                if found[r] is None:
+                    found[r] = np.zeros((len(chosen[r]), *rows.shape[1:]), rows.dtype)
+                found[r][slot.indices[real]] = rows[: len(real)][real]
+
+        for slots in plans:
+            loaded = placement.load(parts, slots)
+            waiting.append((slots, self._predict(variables, None, loaded, slots[0].length)))
+            if len(waiting) > 1:  # one batch behind, so that the device is never idle
+                collect(*waiting.pop(0))
+        for entry in waiting:
+            collect(*entry)
+        return found
+
+    def _no_sums(self) -> Sums:
+        shape = () if self.placement.replicas == 1 else (self.placement.replicas,)
+        return self.placement.put({"loss": np.zeros(shape, np.float32), "weight": np.zeros(shape, np.float32)})
+
+
+@dataclasses.dataclass
+class _Run:
+    """A group of replicas in training: device state, the sums one step back, and where it stands."""
+
+    state: TrainState
+    best: PyTree
+    sums: Sums
+    previous: Sums
+    progress: Progress
+    checked: int
+
+    @classmethod
+    def start(cls, trainer: Trainer, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
+        placement, length = trainer.placement, trainer.settings.buckets[-1]
+
+        def init(member: Member) -> TrainState:
+            options = {"length": length, "vectors": member.vectors, "by_rows": trainer.by_rows}
+            return init_state(trainer.task, trainer.optimizer, member.keys()[0], **options)
+
+        state = placement.stack([init(m) for m in members])
+        best = trainer.evaluator.put(jax.tree.map(jnp.copy, state.params))
+        state, sums, progress = placement.put(state), trainer._no_sums(), Progress.start(len(members))
+        template = {"state": placement.take(state), "best": best, "sums": placement.take(sums)}
+        if (restored := checkpoints.restore(template)) is not None:
+            _, arrays, record = restored
+            state, best, sums = placement.put(arrays["state"]), arrays["best"], placement.put(arrays["sums"])
+            progress = Progress(**record)
+        return cls(state, best, sums, sums, progress, progress.step)
+
+    def save(self, trainer: Trainer, checkpoints: Checkpoints) -> None:
+        self.check_loss(trainer, self.sums, self.progress.step, parameters=True)
+        take = trainer.placement.take
+        arrays = {"state": take(self.state), "best": self.best, "sums": take(self.sums)}
+        checkpoints.save(self.progress.step, arrays, dataclasses.asdict(self.progress))
+
+    def check_loss(self, trainer: Trainer, sums: Sums, step: int, parameters: bool = False) -> list[float]:
+        """Mean training loss a replica since the last evaluation, up to `step`; Diverged unless all is finite."""
+        host = jax.device_get(trainer.placement.take(sums))
+        losses = np.atleast_1d(host["loss"]) / np.maximum(np.atleast_1d(host["weight"]), 1.0)
+        if not np.all(np.isfinite(losses)) or parameters:
+            params = trainer.placement.take(self.state).params
+            fine = jax.device_get(trainer._finite(params))
+            bad = [
+                jax.tree_util.keystr(path, simple=True, separator=".")
+                for path, ok in jax.tree_util.tree_leaves_with_path(fine)
+                if not ok
+            ]
+            if bad or not np.all(np.isfinite(losses)):
+                raise Diverged(
+                    f"NaN or infinity between steps {self.checked + 1} and {step}; first bad parameter: "
+                    f"{bad[0] if bad else 'none, the loss itself'}; try a smaller optimizer.learning_rate"
+                )
+        self.checked = step
+        return [float(x) for x in losses]
