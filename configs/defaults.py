@@ -36,6 +36,7 @@ def defaults() -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 10
     config.train.batch_size = 50
+    config.train.eval_batch_size = 250
     config.train.micro_batches = 1  # parts of a batch whose gradients are computed one after another
     config.train.eval_every = 0  # steps between evaluations of the dev split; 0: once an epoch
     config.train.monitor = "accuracy"  # the dev metric that chooses the parameters to keep

@@ -18,10 +18,10 @@ from experiments.workdir import Workdir, write_json
 from research import datasets
 from research.checkpoints import Checkpoints, save_arrays
 from research.errors import ConfigError
+from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
 from research.parallel import Placement
 from research.tasks import make_task
-from research.train import Diverged, Member, Settings, Stopped, Trainer
 from research.word_vectors import embedding_matrix
 
 EXAMPLES = (
@@ -95,7 +95,7 @@ def word_vectors(config: ConfigDict, tokens: Sequence[str], quiet: bool) -> np.n
 def settings_of(config: ConfigDict) -> Settings:
     """`config.train` as the training loop takes it; ConfigError where a number cannot be."""
     train = config.train
-    for name in ("epochs", "batch_size", "micro_batches", "log_every"):
+    for name in ("epochs", "batch_size", "eval_batch_size", "micro_batches", "log_every"):
         if train[name] < 1:
             raise ConfigError(f"train.{name} must be at least 1, got {train[name]}")
     for name in ("eval_every", "patience", "checkpoint_seconds"):
@@ -175,7 +175,8 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
     try:
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
-        scores = {split: trainer.evaluate(best, members, split) for split in ("dev", "test")}
+        tables = [m.table for m in members]
+        scores = {s: trainer.evaluator.score(best, tables, [m.splits[s] for m in members]) for s in ("dev", "test")}
     except Stopped as stop:
         raise cli.Interrupted(
             f"stopped after step {stop.step} of {title}, saved in {folder.path}; the same command goes on from there"

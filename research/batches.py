@@ -6,6 +6,7 @@ last batch have weight zero.
 """
 
 import dataclasses
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -106,6 +107,18 @@ def plan(
     if random is not None:
         slots = [slots[i] for i in random.permutation(len(slots))]
     return slots
+
+
+def align(plans: Sequence[Sequence[Slots]]) -> list[list[Slots]]:
+    """One list of batches a replica -> for each place one batch a replica, padded to the same length; a replica whose
+    list has ended gets a batch without weight."""
+    places = []
+    for here in itertools.zip_longest(*plans):
+        length = max(slot.length for slot in here if slot is not None)
+        some = next(slot for slot in here if slot is not None)
+        idle = Slots(np.zeros_like(some.indices), np.zeros_like(some.weights), length)
+        places.append([idle if slot is None else dataclasses.replace(slot, length=length) for slot in here])
+    return places
 
 
 def fill(slots: Slots, size: int) -> Slots:

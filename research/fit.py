@@ -1,0 +1,284 @@
+"""The one training loop of the repository: from members (replicas) to their best parameters, resumable at any step."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from research.batches import Slots, Table, align, plan, prefetch
+from research.checkpoints import Checkpoints
+from research.errors import ConfigError
+from research.evaluation import Evaluator
+from research.parallel import Placement
+from research.tasks import better
+from research.train import Sums, TrainState, init_state, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One replica's share of a run: its seed, its examples as ids, which of them make up each split."""
+
+    seed: tuple[int, ...]
+    table: Table
+    splits: dict[str, np.ndarray]
+    vectors: np.ndarray | None = None
+
+    def keys(self) -> tuple[Key[Array, ""], Key[Array, ""]]:
+        """Keys of the initialisation and of dropout."""
+        key = jax.random.key(self.seed[0])
+        for part in self.seed[1:]:
+            key = jax.random.fold_in(key, part)
+        return tuple(jax.random.split(key))
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands, per replica where a list; saved with every checkpoint.
+
+    step counts places in the data order, steps the updates a replica has made (known at the end); examples and
+    step_seconds are of the steps that did not compile, seconds is wall time with everything."""
+
+    best: list[float | None]
+    best_step: list[int]
+    stale: list[int]
+    stopped: list[bool]
+    step: int = 0
+    examples: int = 0
+    step_seconds: float = 0.0
+    seconds: float = 0.0
+    history: list[dict] = dataclasses.field(default_factory=list)
+    steps: list[int] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def start(cls, replicas: int) -> "Progress":
+        return cls([None] * replicas, [0] * replicas, [0] * replicas, [False] * replicas)
+
+
+class Reporter(Protocol):
+    """What a training run tells the program that started it."""
+
+    def step(self, step: int, total: int, losses: list[float]) -> None: ...
+
+    def evaluation(self, step: int, record: dict) -> None: ...
+
+
+class Stopped(Exception):
+    """Asked to stop; `step` is the checkpoint that holds everything up to here."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class Diverged(ConfigError):
+    """Loss or parameters are NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """`config.train`, and the bucket lengths. eval_every: steps, 0 for once an epoch. patience: evaluations without
+    improvement of `monitor` after which a replica stops, 0 for never. checkpoint_seconds: least time between saves."""
+
+    epochs: int
+    batch_size: int
+    eval_batch_size: int
+    buckets: tuple[int, ...]
+    eval_every: int = 0
+    patience: int = 0
+    monitor: str = "accuracy"
+    micro_batches: int = 1
+    log_every: int = 20
+    checkpoint_seconds: float = 60.0
+
+
+class Trainer:
+    """Compiled steps for one task, model and optimiser, and the loop that runs them over the members of a run."""
+
+    def __init__(self, task, optimizer, settings: Settings, placement: Placement, *, row_decay: float | None = None):
+        """row_decay: see `train_step`; None updates whole tables in every step."""
+        self.task, self.optimizer, self.settings, self.placement = task, optimizer, settings, placement
+        self.by_rows = row_decay is not None
+        self.evaluator = Evaluator(task, settings.buckets, settings.eval_batch_size, placement.replicas)
+
+        def step(state, sums, key, batch):
+            options = {"micro_batches": settings.micro_batches, "axis_name": placement.axis_name}
+            options |= {"task": task, "optimizer": optimizer, "row_decay": row_decay or 1.0}
+            return train_step(state, sums, key, batch, **options)
+
+        def keep(best, params, improved):
+            spread = lambda x: improved.reshape(improved.shape + (1,) * (x.ndim - improved.ndim))
+            return jax.tree.map(lambda old, new: jnp.where(spread(new), new, old), best, params)
+
+        self._step = placement.compile_step(step)
+        self._keep = jax.jit(keep, donate_argnums=0)
+        self._finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), params))
+        self._compiled: set[int] = set()
+
+    def fit(
+        self,
+        members: Sequence[Member],
+        *,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+        should_stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> tuple[PyTree, Progress]:
+        """Trains the members (as many as the placement has replicas), from the newest checkpoint if there is one.
+
+        Returns the variables that were best on the dev split, and how training went. Raises Stopped, after saving,
+        when `should_stop()`; Diverged on NaN or Inf, naming the steps and the first bad parameter."""
+        settings, placement = self.settings, self.placement
+        run = _Run.start(self, members, checkpoints)
+        tables = [m.table for m in members]
+        table = None if placement.stream else placement.put(placement.stack(tables))
+        keys = placement.put(placement.stack([m.keys()[1] for m in members]))
+        per_epoch = len(self._epoch(members, 0))
+        total, every = settings.epochs * per_epoch, settings.eval_every or per_epoch
+        progress, saved, began = run.progress, clock(), clock() - run.progress.seconds
+
+        def load(here: Sequence[Slots]):
+            return here[0].length, int(sum(slot.weights.sum() for slot in here)), placement.load(tables, here)
+
+        while progress.step < total and not all(progress.stopped):
+            epoch, offset = divmod(progress.step, per_epoch)
+            slots = [self._without(progress.stopped, here) for here in self._epoch(members, epoch)[offset:]]
+            last = clock()
+            for length, examples, loaded in prefetch(iter(slots), load) if placement.stream else map(load, slots):
+                run.previous = run.sums
+                run.state, run.sums = self._step(run.state, run.sums, keys, table, loaded, length)
+                progress.step += 1
+                now = clock()
+                if length in self._compiled:  # a step that compiles is no measure of speed
+                    progress.examples, progress.step_seconds = (
+                        progress.examples + examples,
+                        progress.step_seconds + now - last,
+                    )
+                self._compiled.add(length)
+                progress.seconds, last = now - began, now
+                if progress.step % settings.log_every == 0:  # the step before has ended: reading it waits for nothing
+                    loss = run.check_loss(self, run.previous, progress.step - 1)
+                    reporter.step(progress.step, total, loss)
+                if self._agreed(should_stop, progress.step):
+                    run.save(self, checkpoints)
+                    checkpoints.wait()
+                    raise Stopped(progress.step)
+                if progress.step % every == 0 or progress.step == total:
+                    losses = run.check_loss(self, run.sums, progress.step)
+                    self._select(run, members, epoch + 1, losses)
+                    reporter.evaluation(progress.step, progress.history[-1])
+                    if clock() - saved >= settings.checkpoint_seconds:
+                        run.save(self, checkpoints)
+                        saved = clock()
+                    break
+        progress.seconds = clock() - began
+        progress.steps = np.atleast_1d(jax.device_get(placement.take(run.state).step)).tolist()
+        checkpoints.wait()
+        return {"params": run.best, **self.evaluator.placement.put(placement.take(run.state).constants)}, progress
+
+    def _epoch(self, members: Sequence[Member], epoch: int) -> list[list[Slots]]:
+        """The epoch's batches, one a replica at each place."""
+        options = {"buckets": self.settings.buckets, "batch_size": self.settings.batch_size}
+        return align([plan(m.table.longest(), m.splits["train"], seed=(*m.seed, epoch), **options) for m in members])
+
+    @staticmethod
+    def _without(stopped: Sequence[bool], here: Sequence[Slots]) -> list[Slots]:
+        idle = lambda slots: dataclasses.replace(slots, weights=np.zeros_like(slots.weights))
+        return [idle(slots) if stop else slots for stop, slots in zip(stopped, here)]
+
+    @staticmethod
+    def _agreed(should_stop: Callable[[], bool], step: int) -> bool:
+        """`should_stop` on any host. Several hosts ask one another every 20 steps only, all at the same step."""
+        if jax.process_count() == 1:
+            return should_stop()
+        if step % 20:
+            return False
+        from jax.experimental import multihost_utils
+
+        return bool(np.any(multihost_utils.process_allgather(np.array(should_stop()))))
+
+    def _select(self, run: "_Run", members: Sequence[Member], epoch: int, losses: list[float]) -> None:
+        """Evaluates the dev split, keeps what is best there, and stops replicas whose patience has run out."""
+        settings, progress = self.settings, run.progress
+        current = self.placement.take(run.state)
+        variables = (
+            self.evaluator.placement.put(current.variables) if self.placement.mode == "pmap" else current.variables
+        )
+        scores = self.evaluator.score(variables, [m.table for m in members], [m.splits["dev"] for m in members])
+        improved = []
+        for r, score in enumerate(scores):
+            wins = not progress.stopped[r] and better(settings.monitor, score[settings.monitor], progress.best[r])
+            improved.append(wins)
+            if wins:
+                progress.best[r], progress.best_step[r], progress.stale[r] = score[settings.monitor], progress.step, 0
+            elif not progress.stopped[r]:
+                progress.stale[r] += 1
+            progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
+        mask = np.array(improved) if self.placement.replicas > 1 else np.array(improved[0])
+        run.best = self._keep(run.best, variables["params"], mask)
+        run.sums = run.previous = self._no_sums()
+        progress.history.append({"step": progress.step, "epoch": epoch, "train_loss": losses, "dev": scores})
+
+    def _no_sums(self) -> Sums:
+        shape = () if self.placement.replicas == 1 else (self.placement.replicas,)
+        return self.placement.put({"loss": np.zeros(shape, np.float32), "weight": np.zeros(shape, np.float32)})
+
+
+@dataclasses.dataclass
+class _Run:
+    """A group of replicas in training: device state, the sums one step back, and where it stands."""
+
+    state: TrainState
+    best: PyTree
+    sums: Sums
+    previous: Sums
+    progress: Progress
+    checked: int
+
+    @classmethod
+    def start(cls, trainer: Trainer, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
+        placement, length = trainer.placement, trainer.settings.buckets[-1]
+
+        def init(member: Member) -> TrainState:
+            options = {"length": length, "vectors": member.vectors, "by_rows": trainer.by_rows}
+            return init_state(trainer.task, trainer.optimizer, member.keys()[0], **options)
+
+        state = placement.stack([init(m) for m in members])
+        best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, state.params))
+        state, sums, progress = placement.put(state), trainer._no_sums(), Progress.start(len(members))
+        template = {"state": placement.take(state), "best": best, "sums": placement.take(sums)}
+        if (restored := checkpoints.restore(template)) is not None:
+            _, arrays, record = restored
+            state, best, sums = placement.put(arrays["state"]), arrays["best"], placement.put(arrays["sums"])
+            progress = Progress(**record)
+        return cls(state, best, sums, sums, progress, progress.step)
+
+    def save(self, trainer: Trainer, checkpoints: Checkpoints) -> None:
+        self.check_loss(trainer, self.sums, self.progress.step, parameters=True)
+        take = trainer.placement.take
+        arrays = {"state": take(self.state), "best": self.best, "sums": take(self.sums)}
+        checkpoints.save(self.progress.step, arrays, dataclasses.asdict(self.progress))
+
+    def check_loss(self, trainer: Trainer, sums: Sums, step: int, parameters: bool = False) -> list[float]:
+        """Mean training loss a replica since the last evaluation, up to `step`; Diverged unless all is finite."""
+        host = jax.device_get(trainer.placement.take(sums))
+        losses = np.atleast_1d(host["loss"]) / np.maximum(np.atleast_1d(host["weight"]), 1.0)
+        if not np.all(np.isfinite(losses)) or parameters:
+            params = trainer.placement.take(self.state).params
+            fine = jax.device_get(trainer._finite(params))
+            bad = [
+                jax.tree_util.keystr(path, simple=True, separator=".")
+                for path, ok in jax.tree_util.tree_leaves_with_path(fine)
+                if not ok
+            ]
+            if bad or not np.all(np.isfinite(losses)):
+                raise Diverged(
+                    f"NaN or infinity between steps {self.checked + 1} and {step}; first bad parameter: "
+                    f"{bad[0] if bad else 'none, the loss itself'}; try a smaller optimizer.learning_rate"
+                )
+        self.checked = step
+        return [float(x) for x in losses]
