@@ -8,7 +8,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, PyTree, UInt32
 
 from research.batches import Slots, Table, align, plan, prefetch
 from research.checkpoints import Checkpoints
@@ -28,12 +28,12 @@ class Member:
     splits: dict[str, np.ndarray]
     vectors: np.ndarray | None = None
 
-    def keys(self) -> tuple[Key[Array, ""], Key[Array, ""]]:
-        """Keys of the initialisation and of dropout."""
+    def keys(self) -> tuple[UInt32[Array, "2"], UInt32[Array, "2"]]:
+        """Keys of the initialisation and of dropout, as data: plain arrays go anywhere."""
         key = jax.random.key(self.seed[0])
         for part in self.seed[1:]:
             key = jax.random.fold_in(key, part)
-        return tuple(jax.random.split(key))
+        return tuple(jax.random.key_data(jax.random.split(key)))
 
 
 @dataclasses.dataclass
@@ -163,18 +163,19 @@ class Trainer:
                 if progress.step % settings.log_every == 0:  # the step before has ended: reading it waits for nothing
                     loss = run.check_loss(self, run.previous, progress.step - 1)
                     reporter.step(progress.step, total, loss)
-                if self._agreed(should_stop, progress.step):
-                    run.save(self, checkpoints)
-                    checkpoints.wait()
-                    raise Stopped(progress.step)
-                if progress.step % every == 0 or progress.step == total:
+                if evaluated := progress.step % every == 0 or progress.step == total:
                     losses = run.check_loss(self, run.sums, progress.step)
                     self._select(run, members, epoch + 1, losses)
                     reporter.evaluation(progress.step, progress.history[-1])
-                    if clock() - saved >= settings.checkpoint_seconds:
-                        run.save(self, checkpoints)
-                        saved = clock()
-                    break
+                stop = self._agreed(should_stop, progress.step)  # after the evaluation: a resume must not miss it
+                if stop or (evaluated and clock() - saved >= settings.checkpoint_seconds):
+                    run.save(self, checkpoints)
+                    saved = clock()
+                if stop:
+                    checkpoints.wait()
+                    raise Stopped(progress.step)
+                if evaluated:
+                    break  # replicas may have stopped, and the epoch may be over
         progress.seconds = clock() - began
         progress.steps = np.atleast_1d(jax.device_get(placement.take(run.state).step)).tolist()
         checkpoints.wait()

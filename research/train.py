@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from research.batches import Batch
 from research.optimizers import TABLE, gather_rows, scatter_rows, touched_rows
@@ -34,9 +34,11 @@ Sums = dict[str, Float[Array, ""]]
 """Sum of losses and of weights since the last evaluation."""
 
 
-def init_state(task, optimizer, key: Key[Array, ""], *, length: int, vectors=None, by_rows: bool = False) -> TrainState:
+def init_state(
+    task, optimizer: optax.GradientTransformation, key: UInt32[Array, "2"], *, length: int, vectors=None, by_rows=False
+) -> TrainState:
     """A fresh state. vectors: pre-trained word vectors, which replace every random table of the model."""
-    variables = task.init(key, length)
+    variables = task.init(jax.random.wrap_key_data(key), length)
     if vectors is not None:
         is_table = lambda path: getattr(path[-1], "key", None) == TABLE
         replace = lambda path, x: jnp.asarray(vectors) if is_table(path) else x
@@ -50,7 +52,7 @@ def init_state(task, optimizer, key: Key[Array, ""], *, length: int, vectors=Non
 def train_step(
     state: TrainState,
     sums: Sums,
-    key: Key[Array, ""],
+    key: UInt32[Array, "2"],
     batch: Batch,
     *,
     task,
@@ -77,7 +79,7 @@ def train_step(
         )
         batch = batch.replace(tokens={name: jnp.searchsorted(rows, x) for name, x in batch.tokens.items()})
 
-    dropout_key = jax.random.fold_in(key, state.step)
+    dropout_key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
 
     def loss(params, part: Batch):
         return task.loss({"params": params, **state.constants}, part, dropout_key)

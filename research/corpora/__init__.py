@@ -1,0 +1,9 @@
+"""Corpora: TFDS builders for those that the TFDS catalogue lacks, and one function that loads any of either kind.
+
+`classification` holds the builders for sentence classification and `word_order` the generated corpus; `builder` is
+their base, `reading` and `download` get at the raw files, `loading` prepares and reads without TensorFlow.
+"""
+
+from research.corpora.loading import Corpus, load_corpus
+
+__all__ = ["Corpus", "load_corpus"]

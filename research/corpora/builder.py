@@ -1,0 +1,99 @@
+"""The base of this repository's TFDS builders: raw files of known names in, splits of examples out."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from research.corpora.download import Source
+from research.corpora.reading import sha256
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self):
+        """Does nothing: there are no statistics of ours to fetch, and TFDS leaves a temporary folder at each try."""
+
+
+class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
+    """A corpus read from raw files. A subclass says which files, which features, and how a file is read.
+
+    Its docstring becomes TFDS's description. Bump VERSION whenever the examples made from the same files change:
+    a prepared copy is reused while its version and its raw files' digests stand.
+
+    Attributes:
+      files: split -> raw files of the split, in the order in which they are read. A split exists where all are there.
+      common_files: raw files that belong to no split.
+      optional_files: those among them that may be absent.
+      other_names: raw file -> another name under which the publisher distributes the same file.
+      sources: raw file -> where to download it.
+      timeout: seconds that a download waits for the server.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    common_files: ClassVar[tuple[str, ...]] = ()
+    optional_files: ClassVar[tuple[str, ...]] = ()
+    other_names: ClassVar[Mapping[str, str]] = {}
+    sources: ClassVar[Mapping[str, Source]] = {}
+    timeout: ClassVar[float] = 30.0
+
+    def __init_subclass__(cls, **kwargs: Any):
+        # TFDS's own register holds one builder a name, and some of ours (trec) shadow one of the catalogue.
+        super().__init_subclass__(skip_registration=True, **kwargs)
+
+    def __init__(self, *, raw: Mapping[str, Path], **kwargs: Any):
+        """`raw` maps the raw files that are there to their paths; the rest is TFDS's."""
+        self.raw = raw
+        super().__init__(**kwargs)
+
+    @classmethod
+    def raw_names(cls) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for names in (*cls.files.values(), cls.common_files) for name in names))
+
+    @classmethod
+    def raw_files_in(cls, folder: Path) -> dict[str, Path]:
+        """Raw file -> its path, for those in `folder`."""
+        paths = {
+            name: next(
+                (path for path in (folder / name, folder / cls.other_names.get(name, name)) if path.is_file()), None
+            )
+            for name in cls.raw_names()
+        }
+        return {name: path for name, path in paths.items() if path}
+
+    @classmethod
+    def missing_from(cls, raw: Mapping[str, Path]) -> list[str]:
+        """The raw files that are needed and not in `raw`."""
+        return [name for name in cls.raw_names() if name not in raw and name not in cls.optional_files]
+
+    def digests(self) -> dict[str, str]:
+        """Raw file -> SHA-256: what a prepared copy was made from."""
+        return {name: sha256(path) for name, path in self.raw.items()}
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """The columns of an example."""
+        raise NotImplementedError
+
+    def examples(self, split: str, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        """Yields the examples of `split` from its raw files; raises DataError with file and line."""
+        raise NotImplementedError
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return _Info(
+            builder=self,
+            description=inspect.getdoc(type(self)),
+            features=self.features(),
+            disable_shuffling=True,  # examples keep the order of the raw files
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        self.info.metadata["raw_files"] = self.digests()
+        splits = [split for split, names in self.files.items() if all(name in self.raw for name in names)]
+        return {split: self._generate_examples(split) for split in splits}
+
+    def _generate_examples(self, split):
+        return enumerate(self.examples(split, [self.raw[name] for name in self.files[split]]))

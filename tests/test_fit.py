@@ -1,0 +1,205 @@
+"""The training loop: exact resume, early stopping, replicas, damaged checkpoints, NaN."""
+
+import dataclasses
+import itertools
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.batches import Table
+from research.checkpoints import Checkpoints
+from research.fit import Diverged, Member, Settings, Stopped, Trainer, _Run
+from research.parallel import Placement
+from research.tasks import Classification
+from research.textcnn import TextCNN
+from tests.test_textcnn import optimizer
+
+V, N = 30, 61
+SETTINGS = Settings(epochs=3, batch_size=8, eval_batch_size=16, buckets=(4, 8), log_every=3, checkpoint_seconds=0.0)
+
+
+def member(seed: int = 0, fold: int = 0) -> Member:
+    """Sentences whose class is whether word 2 stands before word 3."""
+    random = np.random.default_rng(5)
+    texts = [random.integers(2, V, random.integers(1, 8)).tolist() for _ in range(N)]
+    labels = random.integers(0, 2, N)
+    order = np.random.default_rng(fold).permutation(N)
+    dev = 10 + fold  # folds differ in size, and so in steps an epoch
+    splits = {"train": order[dev:], "dev": order[:dev], "test": order[:dev]}
+    return Member((seed, fold), Table.build({"text": texts}, labels, 8), splits)
+
+
+class Silent:
+    def __init__(self):
+        self.records = []
+
+    def step(self, step, total, losses):
+        pass
+
+    def evaluation(self, step, record):
+        self.records.append(record)
+
+
+def net(**changes) -> TextCNN:
+    return TextCNN(V, 2, 8, embedding_dim=6, kernel_sizes=(2, 3), filters=4, **changes)
+
+
+def trainer(settings=SETTINGS, *, replicas=1, rows=0.95, rate=1.0, **placing) -> Trainer:
+    task = Classification(net(), 2)
+    adadelta = optimizer(learning_rate=rate)
+    return Trainer(task, adadelta, settings, Placement(replicas, **placing), row_decay=rows)
+
+
+def stop_after(steps: int):
+    count = itertools.count(1)
+    return lambda: next(count) >= steps
+
+
+def fit(folder, members, *, make=trainer, should_stop=lambda: False, warn=None, **options):
+    checkpoints = Checkpoints(folder, warn=warn or (lambda line: pytest.fail(line)))
+    try:
+        made = make(replicas=len(members), **options)
+        return made.fit(members, checkpoints=checkpoints, reporter=Silent(), should_stop=should_stop)
+    finally:
+        checkpoints.close()
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def timeless(progress) -> dict:
+    return {k: v for k, v in dataclasses.asdict(progress).items() if k not in ("seconds", "step_seconds", "examples")}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return {
+        replicas: fit(tmp_path_factory.mktemp("whole"), [member(seed) for seed in range(replicas)])
+        for replicas in (1, 2)
+    }
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("stops", [(5,), (7,), (1, 1, 9)], ids=str)  # 7 steps an epoch: within, at its end, often
+def test_resuming_is_exact(tmp_path, uninterrupted, replicas, stops):
+    members = [member(seed) for seed in range(replicas)]
+    for steps in stops:
+        with pytest.raises(Stopped):
+            fit(tmp_path, members, should_stop=stop_after(steps))
+    variables, progress = fit(tmp_path, members)
+    wanted, whole = uninterrupted[replicas]
+    assert_same(variables, wanted)
+    assert timeless(progress) == timeless(whole)
+
+
+def test_an_epoch_has_seven_steps(uninterrupted):
+    """What the test above relies on."""
+    _, progress = uninterrupted[1]
+    assert [record["step"] for record in progress.history] == [7, 14, 21]
+
+
+def test_replicas_together_are_replicas_in_turn(tmp_path):
+    members = [member(0, 0), member(1, 3), member(2, 9)]
+    together, progress = fit(tmp_path / "all", members)
+    for r, one in enumerate(members):
+        alone, its = fit(tmp_path / str(r), [one])
+        jax.tree.map(lambda a, b, r=r: np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5), together, alone)
+        assert its.steps[0] == progress.steps[r]
+        assert its.best[0] == pytest.approx(progress.best[r])
+    assert len(set(progress.steps)) > 1  # the folds differ in length, so replicas idle
+
+
+def test_streamed_batches_are_the_gathered_ones(tmp_path, uninterrupted):
+    variables, progress = fit(tmp_path, [member()], stream=True)
+    assert_same(variables, uninterrupted[1][0])
+    assert timeless(progress) == timeless(uninterrupted[1][1])
+
+
+def test_micro_batches_give_the_same_update(tmp_path, uninterrupted):
+    variables, _ = fit(tmp_path, [member()], settings=dataclasses.replace(SETTINGS, micro_batches=4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), variables, uninterrupted[1][0])
+
+
+def test_patience_stops_each_replica_by_itself(tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=30, patience=2)
+    _, progress = fit(tmp_path, [member(0), member(1, 5)], settings=settings)
+    assert all(progress.stopped) and progress.step < 30 * 7
+    for r in range(2):
+        values = [record["dev"][r]["accuracy"] for record in progress.history]
+        best = int(np.argmax(values[: progress.history.index(progress.history[-1]) + 1]))
+        assert progress.best[r] == max(values[: best + 3])
+        assert progress.best_step[r] == progress.history[best]["step"]
+        assert progress.steps[r] <= progress.step
+
+
+def test_the_best_parameters_are_kept_not_the_last(tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=8)
+    variables, progress = fit(tmp_path, [member()], settings=settings)
+    made = trainer(settings)
+    one = member()
+    (score,) = made.evaluator.score(variables, [one.table], [one.splits["dev"]])
+    assert score["accuracy"] == max(record["dev"][0]["accuracy"] for record in progress.history) == progress.best[0]
+
+
+class Explodes(Classification):
+    """Adds a loss that pulls the second bias upwards, and is NaN once it is above 0.05: after about ten steps."""
+
+    def loss(self, variables, batch, key):
+        total, weight = super().loss(variables, batch, key)
+        bias = variables["params"]["convolution_1_bias"][0]
+        return total + weight * jnp.where(bias > 0.05, jnp.nan, -1.0) * bias, weight
+
+
+def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoint(tmp_path):
+    def make(replicas):
+        return Trainer(Explodes(net(), 2), optimizer(), SETTINGS, Placement(replicas), row_decay=0.95)
+
+    with pytest.raises(
+        Diverged, match=r"between steps (\d+) and (\d+); first bad parameter: convolution_0_bias;"
+    ) as error:
+        fit(tmp_path, [member()], make=make)
+    first, last = (int(word) for word in re.findall(r"steps (\d+) and (\d+)", str(error.value))[0])
+    assert 7 < first <= last <= 15
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest == 7
+    shapes = _Run.start(make(1), [member()], checkpoints)
+    checkpoints.close()
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(shapes.state.params))
+
+
+def copies_of(folder, tmp_path, name):
+    target = tmp_path / name
+    shutil.copytree(folder, target)
+    return target
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "flip"])
+def test_damaged_checkpoints_are_passed_over(tmp_path, uninterrupted, damage):
+    """Whatever file of the newest checkpoint is damaged, the result is that of a run never interrupted."""
+    origin = tmp_path / "origin"
+    with pytest.raises(Stopped):
+        fit(origin, [member()], should_stop=stop_after(16))
+    newest = max((p for p in origin.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    files = [p.relative_to(origin) for p in newest.rglob("*") if p.is_file() and p.stat().st_size]
+    assert len(files) >= 4
+    warned = []
+    # the largest files of each kind stand for all: each trial trains to the end
+    for number, file in enumerate(sorted(files, key=lambda p: -(origin / p).stat().st_size)[:4]):
+        folder = copies_of(origin, tmp_path, f"trial_{number}")
+        content = (folder / file).read_bytes()
+        if damage == "delete":
+            (folder / file).unlink()
+        elif damage == "truncate":
+            (folder / file).write_bytes(content[: len(content) // 2])
+        else:
+            middle = len(content) // 2
+            (folder / file).write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
+        variables, progress = fit(folder, [member()], warn=warned.append)
+        assert_same(variables, uninterrupted[1][0])
+        assert timeless(progress) == timeless(uninterrupted[1][1])
+    assert any("damaged checkpoint" in line and str(newest.name) in line for line in warned)

@@ -1,0 +1,70 @@
+"""Tokenisers and the vocabulary."""
+
+import pytest
+
+from research.errors import ConfigError, DataError
+from research.text import UNKNOWN, Vocabulary, tokenizer
+
+
+@pytest.mark.parametrize(
+    ("kind", "lower", "text", "tokens"),
+    [
+        ("blank", True, "It 's\tGood , yes\x85\u3000no", ["it", "'s", "good", ",", "yes\x85\u3000no"]),
+        ("clean_str", True, "It's GOOD, isn't it?", ["it", "'s", "good", ",", "is", "n't", "it", "?"]),
+        ("clean_str", False, "They'll (I've) \"x-y\"!", ["They", "'ll", "(", "I", "'ve", ")", "x", "y", "!"]),
+        ("clean_str", True, "we're he'd caf\xe9 a\x85b", ["we", "'re", "he", "'d", "caf", "a", "b"]),
+        ("character", True, "我 Love\u3000你!", ["我", "l", "o", "v", "e", "你", "!"]),
+        ("mixed", True, "这film2020真not-bad，好!", ["这", "film2020", "真", "not", "-", "bad", "，", "好", "!"]),
+        ("mixed", False, "𠀀a_b 3.5", ["𠀀", "a", "_", "b", "3", ".", "5"]),
+        ("jieba", True, "我来到 北京清华大学", ["我", "来到", "北京", "清华大学"]),
+    ],
+)
+def test_tokens(kind, lower, text, tokens):
+    assert tokenizer(kind, lower)(text) == tokens
+
+
+@pytest.mark.parametrize("kind", ["blank", "clean_str", "character", "mixed", "jieba"])
+def test_nothing_to_split(kind):
+    assert tokenizer(kind, True)("") == [] and tokenizer(kind, True)(" \t ") == []
+
+
+def test_unknown_tokenizer_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.tokenizer: 'bpe' is none of blank, "):
+        tokenizer("bpe", True)
+
+
+TEXTS = [["b", "a", "b"], ["c", "a", "b"], ["d", "<unk>"]]
+
+
+def test_vocabulary_orders_by_count_then_appearance():
+    assert Vocabulary.build(TEXTS).tokens == ("<pad>", "<unk>", "b", "a", "c", "d")
+    assert Vocabulary.build(TEXTS, min_count=2).tokens[2:] == ("b", "a")
+    assert Vocabulary.build(TEXTS, max_size=3).tokens[2:] == ("b", "a", "c")
+
+
+def test_unknown_tokens_are_marked_or_skipped():
+    known = Vocabulary.build(TEXTS, min_count=2)
+    assert known.encode(["a", "z", "b"]) == [3, UNKNOWN, 2]
+    assert known.encode(["a", "z", "b"], unknown="skip") == [3, 2]
+
+
+def test_vocabulary_survives_its_file(tmp_path):
+    known = Vocabulary.build([["a\nb", '"', "\x85", "好", "x"]])
+    known.save(tmp_path / "v.json")
+    assert Vocabulary.load(tmp_path / "v.json") == known
+    (tmp_path / "v.json").write_text('["<pad>", "a"]')
+    with pytest.raises(DataError, match="not a vocabulary"):
+        Vocabulary.load(tmp_path / "v.json")
+
+
+def test_the_vocabulary_of_movie_reviews_is_the_papers(corpora):
+    """Kim 2014, table 1: MR has 10,662 sentences and |V| = 18,765; his code pads to the longest, 56 tokens."""
+    lines = []
+    for name in ("rt-polarity.pos", "rt-polarity.neg"):
+        lines += (corpora / "mr" / name).read_bytes().decode("iso-8859-1").rstrip("\n").split("\n")
+    split = tokenizer("clean_str", True)
+    texts = [split(line) for line in lines]
+    assert len(texts) == 10662
+    assert len(Vocabulary.build(texts)) - 2 == 18765
+    assert max(map(len, texts)) == 56
+    assert sum(map(len, texts)) / len(texts) == pytest.approx(20, abs=0.5)  # l in table 1
