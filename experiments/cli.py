@@ -127,7 +127,8 @@ def _parse(name: str, text: str, old):
         if isinstance(old, (int, float)):
             return type(old)(text)
         if isinstance(old, tuple):
-            value = ast.literal_eval(f"({text.strip().strip('()[]')},)") if text.strip("()[] ,") else ()
+            inner = text.strip("()[] ,")
+            value = ast.literal_eval(f"({inner},)") if inner else ()
             kinds = {type(item) for item in old} or {int, float, str}
             if float in kinds:
                 value = tuple(float(item) if isinstance(item, int) else item for item in value)

@@ -78,8 +78,8 @@ def word_vectors(config: ConfigDict, tokens: Sequence[str], quiet: bool) -> np.n
     path = config.word_vectors.path
     variant = config.model.get("variant", "rand")
     if not path:
-        if variant != "rand":
-            raise ConfigError(f"model.variant = {variant} needs word vectors: set --config.word_vectors.path=FILE")
+        if variant == "non_static":  # static random vectors are worth a study; tuned random ones are CNN-rand
+            raise ConfigError("model.variant = non_static needs word vectors: set --config.word_vectors.path=FILE")
         return None
     if variant == "rand":
         raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")

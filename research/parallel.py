@@ -52,7 +52,8 @@ class Placement:
     def put(self, tree: PyTree) -> PyTree:
         """State, keys or a table (with the replica axis, where there is one), whole for every shard of the batch."""
         if self.mode == "pmap":
-            return jax.pmap(lambda x: x, axis_name="data", in_axes=None, axis_size=self.shards)(tree)
+            copy = jax.pmap(lambda device, x: x, in_axes=(0, None))
+            return copy(np.arange(self.shards), tree)
         return self._put(tree, self._sharding())
 
     def take(self, tree: PyTree) -> PyTree:

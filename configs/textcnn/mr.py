@@ -1,6 +1,7 @@
-"""CNN-rand of Kim 2014 on movie reviews (MR), 10-fold cross-validation, with the paper's hyperparameters (section 3.1).
+r"""CNN-rand of Kim 2014 on movie reviews (MR), 10-fold cross-validation, the paper's hyperparameters (section 3.1).
 
-Command:   python -m experiments.run --config configs/textcnn/mr.py --workdir runs/textcnn/mr
+Command:   python -m experiments.run --config configs/textcnn/mr.py \
+               --workdir runs/textcnn/mr
 Needs:     rt-polarity.pos and rt-polarity.neg (downloaded, or put into <manual_dir>/mr)
 Paper:     76.1 (table 2, CNN-rand)
 """

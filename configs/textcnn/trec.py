@@ -1,8 +1,9 @@
-"""CNN-rand of Kim 2014 on TREC questions, 6 classes, 5 seeds.
+r"""CNN-rand of Kim 2014 on TREC questions, 6 classes, 5 seeds.
 
-Command:   python -m experiments.run --config configs/textcnn/trec.py --workdir runs/textcnn/trec
+Command:   python -m experiments.run --config configs/textcnn/trec.py \
+               --workdir runs/textcnn/trec
 Needs:     TREC.train and TREC.test (downloaded, or put into <manual_dir>/trec)
-Paper:     91.2 (table 2, CNN-rand)
+Paper:     91.2 (Table 2, CNN-rand)
 """
 
 from configs.textcnn import mr
@@ -14,5 +15,5 @@ def get_config():
     config = mr.get_config()
     config.folds, config.replicas = 1, 5
     config.data.corpus = "trec"
-    config.data.buckets = (8, 12, 16, 38)
+    config.data.buckets = (12, 38)
     return config

@@ -1,0 +1,18 @@
+r"""CNN-multichannel of Kim 2014 on movie reviews (MR), 10-fold cross-validation, with pre-trained word vectors.
+
+Command:   python -m experiments.run --config configs/textcnn/mr_multichannel.py \
+               --workdir runs/textcnn/mr_multichannel
+Needs:     rt-polarity.pos and rt-polarity.neg (downloaded, or put into <manual_dir>/mr)
+           and word vectors of 300 dimensions: --config.word_vectors.path=GoogleNews-vectors-negative300.bin.gz
+Paper:     81.1 (Table 2, CNN-multichannel)
+"""
+
+from configs.textcnn import mr
+
+PAPER = {"accuracy": 81.1, "where": "Table 2, CNN-multichannel"}
+
+
+def get_config():
+    config = mr.get_config()
+    config.model.variant = "multichannel"
+    return config

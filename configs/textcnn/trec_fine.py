@@ -1,0 +1,16 @@
+r"""TextCNN with random vectors on the 50 fine classes of TREC, 5 seeds; not in the paper.
+
+Command:   python -m experiments.run --config configs/textcnn/trec_fine.py \
+               --workdir runs/textcnn/trec_fine
+Needs:     TREC.train and TREC.test (downloaded, or put into <manual_dir>/trec)
+"""
+
+from configs.textcnn import mr
+
+
+def get_config():
+    config = mr.get_config()
+    config.folds, config.replicas = 1, 5
+    config.data.corpus = "trec/fine"
+    config.data.buckets = (12, 38)
+    return config

@@ -1,0 +1,1 @@
+"""One module a paper: its baseline, its axes and its variants."""

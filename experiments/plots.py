@@ -1,0 +1,81 @@
+"""Plots of measured results."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROWS_A_COLUMN = 32
+
+
+def ablation_plot(study: Mapping, path: Path) -> None:
+    """Differences from the baseline with 95 % intervals, one line a variant, grouped by axis, as a PNG.
+
+    Args:
+        study: the content of `ablation.json`.
+        path: file to write.
+    """
+    rows = [row for row in study["rows"] if row["difference"] is not None]
+    groups = [(axis, list(members)) for axis, members in groupby(rows, key=lambda row: row["axis"])]
+    columns = _columns(groups)
+    height = max(sum(len(members) + 1.6 for _, members in column) for column in columns) if groups else 1
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(5.6 * len(columns), 1.3 + 0.23 * height), squeeze=False, sharex=True
+    )
+    for axis, column in zip(axes[0], columns):
+        _draw(axis, column, height)
+    figure.suptitle(_title(study), fontsize=11)
+    figure.supxlabel(f"difference in {study['metric']} from the baseline, paired by seed, 95 % interval", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _columns(groups: list) -> list[list]:
+    """Deals the groups, in order, into as few columns of similar height as keep the plot readable."""
+    total = sum(len(members) + 1.6 for _, members in groups)
+    count = max(1, -(-int(total) // ROWS_A_COLUMN))
+    columns, height = [[]], 0.0
+    for group in groups:
+        size = len(group[1]) + 1.6
+        # Half of a group may stand over the column's share before it opens the next column.
+        if columns[-1] and len(columns) < count and height + size / 2 > total / count:
+            columns.append([])
+            height = 0.0
+        columns[-1].append(group)
+        height += size
+    return columns
+
+
+def _draw(axis, groups: list, height: float) -> None:
+    axis.axvline(0, color="0.4", linewidth=0.8)
+    y, ticks, labels = 0.0, [], []
+    for color, (name, members) in enumerate(groups):
+        axis.text(0.01, y + 0.1, name, transform=axis.get_yaxis_transform(), fontsize=9, fontweight="bold", va="center")
+        for row in members:
+            y += 1
+            low, high = row["ci95"] or (row["difference"], row["difference"])
+            axis.plot([low, high], [y, y], color=f"C{color % 10}", linewidth=1.4, solid_capstyle="butt")
+            significant = row["p_holm"] is not None and row["p_holm"] < 0.05
+            face = f"C{color % 10}" if significant else "white"
+            axis.plot(row["difference"], y, "o", color=f"C{color % 10}", markerfacecolor=face, markersize=5)
+            ticks.append(y)
+            labels.append(row["variant"])
+        y += 1.6
+    axis.set_yticks(ticks, labels, fontsize=8)
+    axis.set_ylim(height, -1)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", color="0.9", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _title(study: Mapping) -> str:
+    corpus = f"{study['data'].get('corpus', '')} {study['split']}".strip()
+    base = next((row["value"] for row in study["rows"] if row["variant"] == "baseline"), None)
+    level = f"; baseline {base['mean']:.2f}" if base else ""
+    return f"{study['paper']}: ablations on {corpus}{level}\nfilled: p < 0.05 after Holm's correction"

@@ -1,0 +1,321 @@
+"""python -m experiments.report: the results tables of README.md and the notes, from the committed result files."""
+
+import json
+import re
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import cli
+from experiments.statistics import summary
+from research.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT_KEYS = (
+    *("paper", "config", "overrides", "command", "metrics", "signatures", "params", "steps", "examples_per_second"),
+    *("seconds", "data", "environment"),
+)
+STUDY_KEYS = ("paper", "config", "command", "metric", "split", "rows", "data", "environment")
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "f1": "F1",
+    "auc": "AUC",
+    "exact_match": "exact match",
+    "perplexity": "perplexity",
+    "bleu": "BLEU",
+    "bleu_lc": "BLEU (lower-cased)",
+    "chrf": "chrF",
+}
+"""Metric names of the contract, in the order of their columns, and how a table heads them."""
+
+MARKER = re.compile(r"<!-- (results|ablation):(begin|end) (\w+) -->")
+
+
+# Reading
+
+
+def read_json(path: Path, keys: Sequence[str]) -> dict:
+    """A JSON object with at least `keys`.
+
+    Raises:
+        DataError: the file is unreadable, no JSON object, or lacks a key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8; delete the file and run its command again") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); delete the file and run its command again"
+        ) from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise DataError(f"{path}: no key {', '.join(map(repr, missing))}; delete the file and run its command again")
+    return content
+
+
+def read_result(path: Path, paper: str) -> dict:
+    """A committed `result.json`, whose means, spreads and intervals are those of its values.
+
+    Raises:
+        DataError: it breaks the contract.
+    """
+    result = read_json(path, RESULT_KEYS)
+    if result["paper"] != paper:
+        raise DataError(f"{path}: a result of paper '{result['paper']}' in the folder of '{paper}'; move it")
+    split = headline_split(result["metrics"], path)
+    for metric, stored in result["metrics"][split].items():
+        try:
+            true = summary(stored["values"])
+            agree = all(_close(stored[key], true[key]) for key in ("mean", "std", "ci95", "n"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: {split} {metric} lacks mean, std, ci95, n or values; run it again") from error
+        if not agree:
+            raise DataError(f"{path}: {split} {metric}: mean, std, ci95 or n is not that of its values; run it again")
+    return result
+
+
+def _close(stored: Any, true: Any) -> bool:
+    if isinstance(true, list):
+        return stored is not None and len(stored) == len(true) and all(map(_close, stored, true))
+    return stored is true if None in (stored, true) else abs(stored - true) <= 1e-4 * max(1.0, abs(true))
+
+
+def headline_split(metrics: Mapping, path: Path | str = "result") -> str:
+    """The split whose numbers are reported: test, or dev where there is no test.
+
+    Raises:
+        DataError: there is neither.
+    """
+    for split in ("test", "dev"):
+        if metrics.get(split):
+            return split
+    raise DataError(f"{path}: metrics of neither test nor dev; run it again with a dev or test split")
+
+
+def published(root: Path, config: str) -> dict:
+    """The paper's own numbers for a run: `PAPER` of its configuration, {metric: number, "where": place in the paper}.
+
+    Raises:
+        DataError: there is no such configuration.
+    """
+    path = root / config
+    if not path.is_file():
+        raise DataError(f"{config}: no such configuration, but a result of it is committed")
+    return runpy.run_path(str(path)).get("PAPER", {})
+
+
+# Formatting
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> str:
+    """A Markdown table whose columns from `numbers` on are aligned to the right."""
+    rule = ["---" if column < numbers else "---:" for column in range(len(head))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+
+
+def time_text(seconds: float) -> str:
+    """A duration in its two largest units: 42 s, 3 min 20 s, 1 h 05 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def spread_text(stored: Mapping) -> str:
+    """mean ± standard deviation."""
+    return f"{stored['mean']:.2f}" + ("" if stored["std"] is None else f" ± {stored['std']:.2f}")
+
+
+def interval_text(interval: Sequence[float] | None, sign: str = "") -> str:
+    """[low, high], or a dash."""
+    return "–" if interval is None else f"[{interval[0]:{sign}.2f}, {interval[1]:{sign}.2f}]"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value to three decimals, or a dash."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def value_text(value: Any) -> str:
+    """A configuration value in one cell."""
+    return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, list) else str(value)
+
+
+def machine_text(environment: Mapping) -> str:
+    """The accelerators, or the processor and its cores where there are none."""
+    if environment.get("platform") == "cpu" and environment.get("cpu"):
+        return f"{environment['cpu']}, {environment.get('cores', '?')} cores"
+    count = environment.get("device_count", 1)
+    return (f"{count} × " if count > 1 else "") + str(environment.get("device", "unknown"))
+
+
+def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
+    """One line a run: corpus, every metric with its interval, the paper's number, size, time and machine; then the
+    commands.
+
+    Args:
+        results: run -> content of its result file.
+        root: the repository, where the configurations lie.
+        link: what stands before a path of the repository in a link, such as "../".
+    """
+    splits = {run: headline_split(result["metrics"]) for run, result in results.items()}
+    shown = [m for m in METRICS if any(m in result["metrics"][splits[run]] for run, result in results.items())]
+    rows = []
+    for run, result in results.items():
+        measured, paper = result["metrics"][splits[run]], published(root, result["config"])
+        theirs = ", ".join(f"{METRICS[m]} {paper[m]}" for m in METRICS if m in paper)
+        rows.append(
+            [
+                f"[{result['paper']}/{run}]({link}{result['config']})",
+                f"{result['data'].get('corpus', '–')} ({splits[run]})",
+                f"{theirs} ({paper['where']})" if theirs and "where" in paper else theirs or "–",
+                *(_measured(measured.get(m)) for m in shown),
+                str(max(stored["n"] for stored in measured.values())),
+                f"{result['params']:,}",
+                time_text(result["seconds"]),
+                machine_text(result["environment"]),
+            ]
+        )
+    head = ["configuration", "corpus", "paper", *(METRICS[m] for m in shown), "n", "parameters", "time", "machine"]
+    commands = "".join(f"{result['command']}\n" for result in results.values())
+    return (
+        "Mean ± standard deviation over n seeds or folds, and the 95 % interval of the mean (Student's t).\n\n"
+        f"{table(head, rows, 3)}\n```\n{commands}```\n"
+    )
+
+
+def _measured(stored: Mapping | None) -> str:
+    return "–" if stored is None else f"{spread_text(stored)} {interval_text(stored['ci95'])}".removesuffix(" –")
+
+
+def ablation_table(study: Mapping) -> str:
+    """One line a variant of `ablation.json`, under a sentence that says what was measured, and its command."""
+    metric = METRICS.get(study["metric"], study["metric"])
+    rows = []
+    for row in study["rows"]:
+        changes = [f"`{key}`: {value_text(a)} → {value_text(b)}" for key, (a, b) in row["changes"].items()]
+        difference = "–" if row["difference"] is None else f"{row['difference']:+.2f}"
+        rows.append(
+            [
+                row["variant"],
+                ", ".join(changes) or f"`{study['config']}`",
+                spread_text(row["value"]),
+                str(row["value"]["n"]),
+                difference,
+                interval_text(row["ci95"], "+"),
+                p_text(row["p_holm"]),
+                f"{row['params']:,}",
+                time_text(row["seconds"]),
+            ]
+        )
+    head = ["variant", "change", metric, "seeds", "difference", "95 % interval", "p (Holm)", "parameters", "time"]
+    return (
+        f"{metric} on {study['data'].get('corpus', '–')} ({study['split']}), mean ± standard deviation over seeds; "
+        f"difference from the baseline paired by seed, with the interval and p-value of Student's paired t-test, "
+        f"p corrected over all variants; time a seed on {machine_text(study['environment'])}.\n\n"
+        f"{table(head, rows, 2)}\n```\n{study['command']}\n```\n"
+    )
+
+
+# Documents
+
+
+def fill(text: str, blocks: Mapping[tuple[str, str], str], path: Path) -> str:
+    """`text` with what stands between each pair of markers replaced by `blocks[kind, paper]`.
+
+    Raises:
+        DataError: a marker without its partner, or for a paper that is not known; the message names the line.
+    """
+    kept, opened, start = [], None, 0
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        marker = MARKER.fullmatch(line.strip())
+        if marker is None:
+            kept += [] if opened else [line]
+            continue
+        kind, edge, paper = marker.groups()
+        if (edge == "begin") == (opened is not None) or (edge == "end" and opened != (kind, paper)):
+            raise DataError(f"{path}, line {number}: marker '{line.strip()}' without its partner")
+        if (kind, paper) not in blocks:
+            raise DataError(f"{path}, line {number}: marker of an unknown paper '{paper}'")
+        if edge == "begin":
+            opened, start = (kind, paper), number
+            kept += [line, blocks[kind, paper]]
+        else:
+            opened = None
+            kept.append(line)
+    if opened:
+        raise DataError(f"{path}, line {start}: marker '<!-- {opened[0]}:begin {opened[1]} -->' without its partner")
+    return "".join(kept)
+
+
+def render(root: Path) -> dict[Path, tuple[str, str]]:
+    """Every document with generated tables: path -> (its text, the text it should have).
+
+    Raises:
+        DataError: a document, a marker or a key of a result file is missing.
+    """
+    papers = sorted(path.name for path in (root / "configs").iterdir() if path.is_dir() and path.name[0] not in "._")
+    found = {paper: _read_paper(root, paper) for paper in papers}
+    documents = {}
+    for path in [root / "README.md", *(root / "paper_notes" / f"{paper}.md" for paper in papers)]:
+        if not path.is_file():
+            raise DataError(f"{path.relative_to(root)}: no such file; it holds the generated tables of results")
+        text, blocks = path.read_text(encoding="utf-8"), {}
+        for paper, (results, studies) in found.items():
+            here = path.parent == root or path.stem == paper
+            link = "" if path.parent == root else "../"
+            blocks["results", paper] = results_table(results, root, link) if results else "No measured result yet.\n"
+            blocks["ablation", paper] = "\n".join(map(ablation_table, studies)) or "No measured ablation yet.\n"
+            needed = ["results"] * bool(here and results) + ["ablation"] * bool(path.stem == paper and studies)
+            for kind in needed:
+                if f"<!-- {kind}:begin {paper} -->" not in text:
+                    raise DataError(f"{path.relative_to(root)}: no line '<!-- {kind}:begin {paper} -->'; add the pair")
+        documents[path] = (text, fill(text, blocks, path.relative_to(root)))
+    return documents
+
+
+def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict]]:
+    """The results of a paper by run, and its ablation studies."""
+    paths = sorted((root / "experiments" / "results" / paper).glob("*.json"))
+    studies = [read_json(path, STUDY_KEYS) for path in paths if path.stem.startswith("ablation")]
+    results = {path.stem: read_result(path, paper) for path in paths if not path.stem.startswith("ablation")}
+    return results, studies
+
+
+def main(argv: Sequence[str], root: Path = ROOT) -> None:
+    """Rewrites the documents, or with `--check` only says which are stale and exits 1."""
+    parser = cli.parser(
+        "report",
+        "Rewrites the tables of README.md and paper_notes/<paper>.md from experiments/results/<paper>/*.json.",
+        """The tables stand between lines such as these:
+  <!-- results:begin textcnn -->
+  <!-- results:end textcnn -->
+with `ablation` for `results` where an ablation study is to stand (experiments/results/<paper>/ablation*.json, a copy
+of the study's W/ablation.json).
+
+examples:
+  python -m experiments.report
+  python -m experiments.report --check""",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is stale")
+    args = parser.parse_args(argv)
+    stale = {path: text for path, (old, text) in render(root).items() if old != text}
+    for path, text in stale.items():
+        name = path.relative_to(root)
+        if args.check:
+            print(f"{name}: its tables are not those of experiments/results; run python -m experiments.report")
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"{name}: rewritten")
+    if args.check and stale:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,33 @@
+"""One training run for test_parallel.py: `python -m tests.parallel_worker OUT.npz MODE REPLICAS [PROCESS COUNT PORT]`.
+
+The number of devices comes from XLA_FLAGS; COUNT processes on the loopback address share one run."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+
+
+def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
+    jax.config.update("jax_platforms", "cpu")
+    if hosts:
+        process, count, port = (int(word) for word in hosts)
+        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=process)
+
+    import numpy as np
+
+    from tests.test_fit import fit, member
+
+    # every host writes to the same folder, as on a shared file system
+    folder = Path(out).with_suffix(".checkpoints") if hosts else Path(tempfile.mkdtemp())
+    variables, progress = fit(folder, [member(r, 2 * r) for r in range(int(replicas))], mode=mode)
+    local = lambda x: np.asarray(x.addressable_data(0) if hosts else x)
+    leaves = {jax.tree_util.keystr(path): local(x) for path, x in jax.tree_util.tree_leaves_with_path(variables)}
+    if jax.process_index() == 0:
+        best = np.array(progress.best)
+        np.savez(out, best=best, devices=jax.device_count(), processes=jax.process_count(), **leaves)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,60 @@
+"""The same numbers on 1 or 8 devices, 1 or 2 hosts, by jit or pmap, replicas together or not."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+def start(out, mode, replicas, devices, *hosts) -> subprocess.Popen:
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    words = [sys.executable, "-m", "tests.parallel_worker", str(out), mode, str(replicas), *map(str, hosts)]
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Final parameters on one device, by number of replicas."""
+    found = {}
+    for replicas in (1, 2):
+        out = tmp_path_factory.mktemp("alone") / "run.npz"
+        finish(start(out, "jit", replicas, 1))
+        found[replicas] = dict(np.load(out))
+    return found
+
+
+def same(found, wanted) -> None:
+    assert set(found) == set(wanted)
+    for name in set(wanted) - {"devices", "processes"}:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("mode", "replicas"), [("jit", 1), ("jit", 2), ("pmap", 1), ("pmap", 2)])
+def test_eight_devices(tmp_path, alone, mode, replicas):
+    """Batches of 8 over 3 devices do not divide evenly: rows without weight fill them up."""
+    devices = 8 if replicas == 1 else 6
+    finish(start(tmp_path / "run.npz", mode, replicas, devices))
+    found = dict(np.load(tmp_path / "run.npz"))
+    assert found["devices"] == devices
+    same(found, alone[replicas])
+
+
+def test_two_hosts(tmp_path, alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "run.npz"
+    processes = [start(out, "jit", 1, 2, number, 2, port) for number in range(2)]
+    for process in processes:
+        finish(process)
+    found = dict(np.load(out))
+    assert found["processes"] == 2 and found["devices"] == 4
+    same(found, alone[1])

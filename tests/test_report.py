@@ -1,0 +1,202 @@
+"""The generated tables: what they say, when --check fails, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.ablate import write_atomically
+from experiments.report import fill, headline_split, machine_text, main, p_text, published, time_text
+from experiments.statistics import summary
+from research.errors import DataError
+
+CONFIG = 'PAPER = {"accuracy": 76.1, "where": "Table 2, CNN-rand, MR"}\n\n\ndef get_config():\n    return None\n'
+MARKERS = "<!-- results:begin toy -->\n<!-- results:end toy -->\n"
+ABLATION = "<!-- ablation:begin toy -->\n<!-- ablation:end toy -->\n"
+
+
+def result(run: str, **changes) -> dict:
+    return {
+        "paper": "toy",
+        "config": f"configs/toy/{run}.py",
+        "overrides": [],
+        "command": f"python -m experiments.run --config configs/toy/{run}.py --workdir runs/{run}",
+        "metrics": {"dev": {"accuracy": summary([1.0])}, "test": {"accuracy": summary([76.0, 77.0, 78.0])}},
+        "signatures": {},
+        "params": 1234567,
+        "steps": 100,
+        "examples_per_second": 2.5,
+        "seconds": 200.0,
+        "data": {"corpus": "mr"},
+        "environment": {"platform": "gpu", "device": "NVIDIA H100", "device_count": 2},
+    } | changes
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for folder in ("configs/toy", "experiments/results/toy", "paper_notes"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "configs/toy/mr.py").write_text(CONFIG)
+    (tmp_path / "configs/toy/other.py").write_text("")
+    (tmp_path / "README.md").write_text(f"# Top\n\n{MARKERS}\nend\n")
+    (tmp_path / "paper_notes/toy.md").write_text(f"note\n{MARKERS}{ABLATION}")
+    store(tmp_path, "mr", result("mr"))
+    return tmp_path
+
+
+def store(root: Path, run: str, content) -> Path:
+    path = root / f"experiments/results/toy/{run}.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_table_says_what_the_result_says(root, capsys):
+    main([], root)
+    assert capsys.readouterr().out == "README.md: rewritten\npaper_notes/toy.md: rewritten\n"
+    readme = (root / "README.md").read_text()
+    # t(0.975, 2) = 4.3027, s = 1, n = 3: half the interval is 2.48.
+    assert (
+        "| [toy/mr](configs/toy/mr.py) | mr (test) | accuracy 76.1 (Table 2, CNN-rand, MR) "
+        "| 77.00 ± 1.00 [74.52, 79.48] | 3 | 1,234,567 | 3 min 20 s | 2 × NVIDIA H100 |\n"
+    ) in readme
+    assert "```\npython -m experiments.run --config configs/toy/mr.py --workdir runs/mr\n```\n" in readme
+    assert readme.startswith("# Top\n\n<!-- results:begin toy -->\n")
+    assert readme.endswith("\n<!-- results:end toy -->\n\nend\n")
+    note = (root / "paper_notes/toy.md").read_text()
+    assert "[toy/mr](../configs/toy/mr.py)" in note
+    assert "<!-- ablation:begin toy -->\nNo measured ablation yet.\n<!-- ablation:end toy -->" in note
+    main([], root)
+    assert capsys.readouterr().out == "", "a second run finds nothing to do"
+
+
+def test_metrics_have_columns_and_a_run_without_test_reports_dev(root):
+    scores = {"loss": summary([0.5]), "macro_f1": summary([50.0]), "accuracy": summary([60.0])}
+    store(root, "other", result("other", metrics={"dev": scores}))
+    main([], root)
+    readme = (root / "README.md").read_text()
+    assert "| configuration | corpus | paper | accuracy | macro-F1 | n |" in readme
+    assert "| [toy/other](configs/toy/other.py) | mr (dev) | – | 60.00 | 50.00 | 1 |" in readme
+    assert "[74.52, 79.48] | – | 3 |" in readme
+
+
+def test_check_fails_when_a_number_has_changed(root, capsys):
+    main([], root)
+    main(["--check"], root)
+    assert capsys.readouterr().out.count("\n") == 2, "the first run's two lines alone"
+    store(root, "mr", result("mr", params=1234568))
+    before = (root / "README.md").read_text()
+    with pytest.raises(SystemExit) as stop:
+        main(["--check"], root)
+    assert stop.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["README.md", "paper_notes/toy.md"]
+    assert (root / "README.md").read_text() == before, "--check writes nothing"
+
+
+def test_a_number_changed_by_hand_in_a_document_is_stale(root):
+    main([], root)
+    path = root / "paper_notes/toy.md"
+    path.write_text(path.read_text().replace("77.00", "79.00"))
+    with pytest.raises(SystemExit):
+        main(["--check"], root)
+    main([], root)
+    main(["--check"], root)
+
+
+def test_an_ablation_stands_in_the_note(root):
+    row = {"variant": "x", "changes": {"model.a": [1, [2, 3]]}, "value": summary([80.0, 82.0]), "difference": -1.0}
+    row |= {"ci95": [-2.0, 0.0], "p": 0.01, "p_holm": 0.0004, "params": 5, "seconds": 3700.0}
+    study = {"paper": "toy", "config": "c.py", "command": "run it", "metric": "accuracy", "split": "test"}
+    study |= {"rows": [row], "data": {"corpus": "mr"}, "environment": {"platform": "cpu", "cpu": "Z80", "cores": 2}}
+    store(root, "ablation_mr", study)
+    main([], root)
+    note = (root / "paper_notes/toy.md").read_text()
+    assert (
+        "| x | `model.a`: 1 → (2, 3) | 81.00 ± 1.41 | 2 | -1.00 | [-2.00, +0.00] | < 0.001 | 5 | 1 h 01 min |" in note
+    )
+    assert "Z80, 2 cores" in note
+    (root / "paper_notes/toy.md").write_text(MARKERS)
+    with pytest.raises(DataError, match=r"paper_notes/toy\.md: no line '<!-- ablation:begin toy -->'"):
+        main([], root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"mr\.json, line 1: not valid JSON"),
+        ("[]", "no key 'paper'"),
+        ({k: v for k, v in result("mr").items() if k != "seconds"}, r"mr\.json: no key 'seconds'"),
+        (result("mr", paper="esim"), "a result of paper 'esim' in the folder of 'toy'"),
+        (result("mr", config="configs/toy/gone.py"), r"configs/toy/gone\.py: no such configuration"),
+        (result("mr", metrics={"train": {"accuracy": summary([1.0])}}), "neither test nor dev"),
+        (result("mr", metrics={"test": {"accuracy": {"mean": 1.0}}}), "test accuracy lacks"),
+        (
+            result("mr", metrics={"test": {"accuracy": summary([76.0, 77.0]) | {"mean": 77.5}}}),
+            "is not that of its values",
+        ),
+        (
+            result("mr", metrics={"test": {"accuracy": summary([76.0]) | {"ci95": [75.0, 77.0]}}}),
+            "is not that of its values",
+        ),
+    ],
+)
+def test_a_result_that_breaks_the_contract_is_named(root, content, message):
+    store(root, "mr", content)
+    with pytest.raises(DataError, match=message):
+        main(["--check"], root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no marker", r"README\.md: no line '<!-- results:begin toy -->'"),
+        (
+            "<!-- results:begin toy -->\n",
+            r"README\.md, line 1: marker '<!-- results:begin toy -->' without its partner",
+        ),
+        (f"a\n<!-- results:end toy -->\n{MARKERS}", r"README\.md, line 2: marker '<!-- results:end toy -->' without"),
+        (f"<!-- results:begin toy -->\n{MARKERS}", r"README\.md, line 2"),
+        ("<!-- results:begin toy -->\n<!-- ablation:end toy -->\n", r"README\.md, line 2"),
+        (f"{MARKERS}<!-- results:begin joy -->\n", r"README\.md, line 3: marker of an unknown paper 'joy'"),
+    ],
+)
+def test_broken_markers_are_named_and_nothing_is_written(root, text, message):
+    (root / "README.md").write_text(text)
+    with pytest.raises(DataError, match=message):
+        main([], root)
+    assert (root / "README.md").read_text() == text
+    assert "77.00" not in (root / "paper_notes/toy.md").read_text()
+
+
+def test_a_missing_document_is_named(root):
+    (root / "paper_notes/toy.md").unlink()
+    with pytest.raises(DataError, match=r"paper_notes/toy\.md: no such file"):
+        main([], root)
+
+
+def test_filling_keeps_everything_else():
+    text = "a\r\n<!-- results:begin toy -->\nold\n<!-- results:end toy -->\nthe end, `<!-- results:begin toy -->`"
+    filled = fill(text, {("results", "toy"): "new\n"}, Path("x.md"))
+    assert filled == text.replace("old\n", "new\n")
+    assert fill(filled, {("results", "toy"): "new\n"}, Path("x.md")) == filled
+
+
+def test_small_formats(root):
+    assert [time_text(s) for s in (0.4, 59.6, 200, 3600)] == ["0 s", "1 min 00 s", "3 min 20 s", "1 h 00 min"]
+    assert [p_text(p) for p in (None, 0.0004, 0.0496, 1.0)] == ["–", "< 0.001", "0.050", "1.000"]
+    assert machine_text({"device": "TPU v4", "device_count": 1, "platform": "tpu"}) == "TPU v4"
+    assert headline_split({"dev": {"accuracy": {}}, "test": {}}) == "dev"
+    assert published(root, "configs/toy/other.py") == {}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "ablation.md"
+    path.write_text("old")
+
+    def half(part: Path) -> None:
+        part.write_text("ne")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
