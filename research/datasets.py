@@ -35,12 +35,34 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
     data = config.data
     if config.folds < 1 or config.replicas < 1:
         raise ConfigError(f"folds and replicas must be at least 1, got {config.folds} and {config.replicas}")
+    for name, seed in (("seed", config.seed), ("data.split_seed", data.split_seed)):
+        if not 0 <= seed < 2**31:
+            raise ConfigError(f"{name} must lie between 0 and 2147483647, got {seed}")
     if config.folds == 1 and not data.test:
         raise ConfigError(f"data.test: corpus '{data.corpus}' needs a test split, or --config.folds=10")
+    if config.folds == 1 and data.train in (data.dev, data.test):
+        raise ConfigError(f"data.train: split '{data.train}' is also data.dev or data.test; none may be trained on")
     columns = (data.text, data.label)
-    return load_corpus(
+    corpus = load_corpus(
         data.corpus, columns=columns, splits=split_names(config), data_dir=data_dir, manual_dir=manual_dir
     )
+    _check_columns(corpus, data)
+    return corpus
+
+
+def _check_columns(corpus: Corpus, data) -> None:
+    """The columns are text and classes, and every example has a label (TFDS writes -1 where there is none)."""
+    if not corpus.label_names:
+        raise ConfigError(f"data.label: column '{data.label}' of corpus '{corpus.name}' holds no classes")
+    for split, columns in corpus.splits.items():
+        if not all(isinstance(text, str) for text in columns[data.text]):
+            raise ConfigError(f"data.text: column '{data.text}' of corpus '{corpus.name}' holds no text")
+        labelled = sum(0 <= label < len(corpus.label_names) for label in columns[data.label])
+        if labelled < len(columns[data.label]) or not labelled:
+            raise DataError(
+                f"corpus '{corpus.name}': {labelled} of {len(columns[data.label])} examples of split '{split}' "
+                "have a label; name another split (data.train, data.dev, data.test)"
+            )
 
 
 def split_indices(sizes: dict[str, int], config, fold: int) -> dict[str, np.ndarray]:

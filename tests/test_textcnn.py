@@ -12,7 +12,7 @@ from research.batches import Batch
 from research.errors import ConfigError
 from research.optimizers import make_optimizer, max_norm
 from research.tasks import Classification
-from research.textcnn import ACTIVATIONS, TextCNN, convolve, k_max, make_model
+from research.textcnn import ACTIVATIONS, TextCNN, convolve, k_max, largest_window, make_model
 from research.train import init_state, train_step
 
 B, L, V, K, F, C = 6, 9, 40, 8, 5, 3
@@ -123,8 +123,30 @@ def test_k_max_keeps_the_order_of_the_sentence():
 def test_convolve_is_a_sum_over_the_window():
     random = np.random.default_rng(0)
     x, w = random.normal(size=(2, 7, 4)).astype(np.float32), random.normal(size=(3, 4, 5)).astype(np.float32)
-    wanted = np.stack([np.einsum("bhk,hkf->bf", x[:, i : i + 3], w) for i in range(5)], axis=1)
-    np.testing.assert_allclose(convolve(x, w), wanted, rtol=1e-5, atol=1e-5)
+    padded = np.pad(x, ((0, 0), (2, 1), (0, 0)))
+    wanted = np.stack([np.einsum("bhk,hkf->bf", padded[:, i : i + 3], w) for i in range(8)], axis=1)
+    np.testing.assert_allclose(convolve(x, w, (2, 1)), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "default"])
+@pytest.mark.parametrize("replicas", [0, 3])
+def test_the_largest_window_has_the_gradient_of_a_maximum(monkeypatch, platform, replicas):
+    """Both backward passes, also under vmap, are what plain differentiation gives."""
+    choose = lambda **ways: ways[platform]()
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    random = np.random.default_rng(0)
+    shape = (replicas,) if replicas else ()
+    x, w = random.normal(size=(*shape, 6, 9, 4)), random.normal(size=(*shape, 3, 4, 5))
+    g, windows = random.normal(size=(6, 5)), jnp.array([11, 1, 4, 8, 11, 6])
+
+    def plain(x, w):
+        c = convolve(x, w, (2, 2))
+        return jnp.sum(g * jnp.where(jnp.arange(11)[:, None] < windows[:, None, None], c, -jnp.inf).max(axis=1))
+
+    ours = lambda x, w: jnp.sum(g * largest_window(x, w, windows, (2, 2)))
+    vmap = jax.vmap if replicas else lambda function: function
+    wanted, found = vmap(jax.value_and_grad(plain, (0, 1)))(x, w), vmap(jax.value_and_grad(ours, (0, 1)))(x, w)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
 
 
 def test_dropout_keeps_half_unscaled_and_scales_at_test_time():

@@ -36,5 +36,6 @@ def get_config():
     )
     config.optimizer = dict(name="adadelta", learning_rate=1.0, rho=0.95, epsilon=1e-6, max_norm=3.0, by_rows=True)
     config.train.epochs = 25
+    config.train.patience = 5
     config.train.batch_size = 50
     return config
