@@ -66,8 +66,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         text = argument.removeprefix("--config.")
         if "=" not in text:
-            value = next(arguments, None)
-            if value is None:
+            value = next(arguments, "--")
+            if value.startswith("--"):  # a negative number has one dash
                 raise ConfigError(f"{argument}: needs a value, {argument}=VALUE")
             text = f"{text}={value}"
         overrides.append(text)
@@ -88,7 +88,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     except ConfigError:
         raise
     except SyntaxError as error:
-        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+        raise ConfigError(f"{error.filename or path}:{error.lineno or 1}: {error.msg}") from error
     except Exception as error:
         here = Path(path).resolve()
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == here]
@@ -127,16 +127,16 @@ def _parse(name: str, text: str, old):
         if isinstance(old, (int, float)):
             return type(old)(text)
         if isinstance(old, tuple):
+            kinds = {type(item) for item in old} or {int, float, str}
+            wanted = f"tuple of {', '.join(sorted(k.__name__ for k in kinds))}"
             inner = text.strip("()[] ,")
             value = ast.literal_eval(f"({inner},)") if inner else ()
-            kinds = {type(item) for item in old} or {int, float, str}
             if float in kinds:
                 value = tuple(float(item) if isinstance(item, int) else item for item in value)
             if any(type(item) not in kinds for item in value):
                 raise ValueError
-            wanted = f"tuple of {', '.join(sorted(k.__name__ for k in kinds))}"
             return value
-    except (ValueError, KeyError, SyntaxError) as error:
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError) as error:
         raise ConfigError(f"--config.{name}: '{text}' is no {wanted}") from error
     return text
 

@@ -15,15 +15,23 @@ def environment() -> dict:
 
     return {
         "python": platform.python_version(),
-        **{name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES},
+        **{name.replace("-", "_"): _version(name) for name in PACKAGES},
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
         "device_count": jax.device_count(),
         "process_count": jax.process_count(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "peak_memory_mib": _peak_memory(),
         **_commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # installed under another name, tfds-nightly say
+        return None
 
 
 def _cpu() -> str:
@@ -32,6 +40,15 @@ def _cpu() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _peak_memory() -> int | None:
+    """Most resident memory of this process so far (Linux; getrusage would count a parent's before exec)."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return None
 
 
 def _commit() -> dict:

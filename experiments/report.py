@@ -16,6 +16,7 @@ RESULT_KEYS = (
     *("paper", "config", "overrides", "command", "metrics", "signatures", "params", "steps", "examples_per_second"),
     *("seconds", "data", "environment"),
 )
+BENCHMARK_KEYS = ("paper", "command", "kinds", "environment")
 STUDY_KEYS = ("paper", "config", "command", "metric", "split", "rows", "data", "environment")
 METRICS = {
     "accuracy": "accuracy",
@@ -30,7 +31,7 @@ METRICS = {
 }
 """Metric names of the contract, in the order of their columns, and how a table heads them."""
 
-MARKER = re.compile(r"<!-- (results|ablation):(begin|end) (\w+) -->")
+MARKER = re.compile(r"<!-- (results|ablation|benchmark):(begin|end) (\w+) -->")
 
 
 # Reading
@@ -223,6 +224,33 @@ def ablation_table(study: Mapping) -> str:
     )
 
 
+def benchmark_table(benchmark: Mapping) -> str:
+    """One line a kind of batch and framework of `benchmark.json`, and the command."""
+    rows = []
+    for kind, measured in benchmark["kinds"].items():
+        for name, row in measured["workers"].items():
+            first = f"{row['first_step_seconds']:.1f} s"
+            if "first_step_seconds_cached" in row:
+                first += f" ({row['first_step_seconds_cached']:.1f} s with the compilation cache)"
+            spread = f"{row['median_ms']:.1f} ({row['min_ms']:.1f} to {row['max_ms']:.1f})"
+            ratio = f"{measured['ratio']:.2f}" if name == "jax" and measured["ratio"] else ""
+            memory = f"{row['resident_mib'][0]}, {row['resident_mib'][-1]}"
+            rows.append([kind, name, spread, ratio, first, memory])
+    head = [
+        "batches",
+        "framework",
+        "ms a step: median (range)",
+        "ratio",
+        "start to first step",
+        "MiB, first and last turn",
+    ]
+    return (
+        "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch. "
+        f"Measured on {machine_text(benchmark['environment'])}.\n\n"
+        f"{table(head, rows, 2)}\n```\n{benchmark['command']}\n```\n"
+    )
+
+
 # Documents
 
 
@@ -267,11 +295,12 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
         if not path.is_file():
             raise DataError(f"{path.relative_to(root)}: no such file; it holds the generated tables of results")
         text, blocks = path.read_text(encoding="utf-8"), {}
-        for paper, (results, studies) in found.items():
+        for paper, (results, studies, benchmarks) in found.items():
             here = path.parent == root or path.stem == paper
             link = "" if path.parent == root else "../"
             blocks["results", paper] = results_table(results, root, link) if results else "No measured result yet.\n"
             blocks["ablation", paper] = "\n".join(map(ablation_table, studies)) or "No measured ablation yet.\n"
+            blocks["benchmark", paper] = "\n".join(map(benchmark_table, benchmarks)) or "Not measured yet.\n"
             needed = ["results"] * bool(here and results) + ["ablation"] * bool(path.stem == paper and studies)
             for kind in needed:
                 if f"<!-- {kind}:begin {paper} -->" not in text:
@@ -280,12 +309,13 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
     return documents
 
 
-def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict]]:
-    """The results of a paper by run, and its ablation studies."""
+def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], list[dict]]:
+    """The results of a paper by run, its ablation studies and its benchmarks."""
     paths = sorted((root / "experiments" / "results" / paper).glob("*.json"))
     studies = [read_json(path, STUDY_KEYS) for path in paths if path.stem.startswith("ablation")]
-    results = {path.stem: read_result(path, paper) for path in paths if not path.stem.startswith("ablation")}
-    return results, studies
+    benchmarks = [read_json(path, BENCHMARK_KEYS) for path in paths if path.stem == "benchmark"]
+    runs = [path for path in paths if not path.stem.startswith(("ablation", "benchmark"))]
+    return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks
 
 
 def main(argv: Sequence[str], root: Path = ROOT) -> None:
@@ -297,7 +327,7 @@ def main(argv: Sequence[str], root: Path = ROOT) -> None:
   <!-- results:begin textcnn -->
   <!-- results:end textcnn -->
 with `ablation` for `results` where an ablation study is to stand (experiments/results/<paper>/ablation*.json, a copy
-of the study's W/ablation.json).
+of the study's W/ablation.json), or `benchmark` (experiments/results/<paper>/benchmark.json).
 
 examples:
   python -m experiments.report

@@ -1,5 +1,6 @@
 """Trains (or resumes) the run of a configuration, evaluates it and writes `result.json` into its workdir."""
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -10,13 +11,15 @@ from pathlib import Path
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.workdir import Workdir, write_json
+from experiments.workdir import RoomyCheckpoints, Workdir, require_room, write_json
 from research import datasets
-from research.checkpoints import Checkpoints, save_arrays
+from research.checkpoints import save_arrays
 from research.errors import ConfigError
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
@@ -35,12 +38,30 @@ EXAMPLES = (
 )
 
 
+class Events:
+    """TensorBoard's scalars of one replica, on disk when `add` returns.
+
+    Not SummaryWriter: its thread dies of a full disk with a traceback, and whoever adds to its queue then waits."""
+
+    def __init__(self, folder: Path):
+        self._file = EventsWriter(str(folder / "events"))
+
+    def add(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+        self._file.flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what `add` could not write
+            self._file.close()
+
+
 class Console:
     """Progress on standard error, a bar on a terminal and plain lines elsewhere, and TensorBoard events."""
 
     def __init__(self, folders: Sequence[Path], title: str, *, quiet: bool):
         self.title, self.quiet = title, quiet
-        self.writers = [SummaryWriter(str(folder)) for folder in folders] if jax.process_index() == 0 else []
+        self.writers = [Events(folder) for folder in folders] if jax.process_index() == 0 else []
         self.bar, self.dev = None, ""
 
     def step(self, step: int, total: int, losses: list[float]) -> None:
@@ -53,9 +74,7 @@ class Console:
 
     def evaluation(self, step: int, record: dict) -> None:
         for writer, loss, scores in zip(self.writers, record["train_loss"], record["dev"]):
-            writer.add_scalar("train/loss", loss, step)
-            for name, value in scores.items():
-                writer.add_scalar(f"dev/{name}", value, step)
+            writer.add(step, {"train/loss": loss, **{f"dev/{name}": value for name, value in scores.items()}})
         accuracy = np.mean([scores["accuracy"] for scores in record["dev"]])
         self.dev = f", dev accuracy {accuracy:.2f} %"
         if not self.quiet and not sys.stderr.isatty():
@@ -118,6 +137,15 @@ def group_size(config: ConfigDict) -> int:
     return config.replicas * config.folds if together else 1
 
 
+def check_monitor(name: str, task, data: Sequence[datasets.Dataset]) -> None:
+    """ConfigError unless `name` is a metric of every dev split (AUC is none where one class alone occurs)."""
+    for dataset in data:
+        labels = dataset.table.labels[dataset.splits["dev"]]
+        known = task.score(np.full((len(labels), task.num_classes), 1 / task.num_classes), labels)
+        if name not in known:
+            raise ConfigError(f"train.monitor: '{name}' is none of the dev split's metrics {', '.join(known)}")
+
+
 def run(
     config_path: str, overrides: Sequence[str], workdir: Path, *, data_dir=None, manual_dir=None, quiet=False
 ) -> dict:
@@ -132,21 +160,22 @@ def run(
         data, cut = datasets.build(corpus, config)
         vocab_size = max(len(d.vocabulary) for d in data)
         task = make_task(config, vocab_size=vocab_size, num_classes=len(corpus.label_names))
-        folder.start(corpus, vocab_size)
+        check_monitor(settings.monitor, task, data)
         if cut and not quiet:
             print(f"{cut} texts are longer than {config.data.buckets[-1]} tokens and were cut", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
         placement = Placement(size, config.train.parallel, config.train.stream)
         row_decay = config.optimizer.rho if config.optimizer.by_rows else None
         trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
+        folder.start(corpus, vocab_size)
         spent = time.monotonic() - began
         for first in range(0, total, size):
             numbers = range(first, first + size)
             if not all(folder.finished(n) for n in numbers):
+                members = [_member(config, data, vocab_size, n, quiet) for n in numbers]
                 for n in numbers:
                     folder.replica(n).mkdir(exist_ok=True)
                     data[n % config.folds].vocabulary.save(folder.replica(n) / "vocabulary.json")
-                members = [_member(config, data, vocab_size, n, quiet) for n in numbers]
                 _train(trainer, members, folder, numbers, quiet)
         shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), config.data.buckets[-1]))
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
@@ -171,7 +200,7 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
     total = folder.config.replicas * folder.config.folds
     title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
     console = Console(folders, title, quiet=quiet)
-    checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
+    checkpoints = RoomyCheckpoints(folders[0] / "checkpoints", warn=console.say)
     try:
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
@@ -193,6 +222,7 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
         console.close()
     for r, path in enumerate(folders):
         mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
+        require_room(path, mine)
         save_arrays(path / "best", mine)
         record = {
             "metrics": {split: values[r] for split, values in scores.items()},

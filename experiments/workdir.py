@@ -8,6 +8,7 @@ result.json              closes the run
 ```
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -17,11 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.environment import environment
 from experiments.statistics import summary
+from research.checkpoints import Checkpoints
 from research.corpora import Corpus
 from research.errors import ConfigError, DataError
 
@@ -44,11 +47,39 @@ def read_json(path: Path) -> dict:
         raise DataError(f"{path}: damaged ({error}); remove the workdir and run again") from error
 
 
+def require_room(folder: Path, arrays: PyTree) -> None:
+    """OSError (ENOSPC) unless the disk has room for `arrays` as Orbax writes them: twice, before it merges its files.
+
+    Asked before, because Orbax cannot stop half-way without tracebacks from its threads."""
+    needed = 2 * sum(x.nbytes for x in jax.tree.leaves(arrays)) + 1024**2
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+class RoomyCheckpoints(Checkpoints):
+    """Checkpoints that begin no save for which the disk has no room."""
+
+    def save(self, step: int, arrays: PyTree, record: dict) -> None:
+        require_room(self.folder, arrays)
+        super().save(step, arrays, record)
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, (ConfigError, DataError)):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):  # Orbax's ValueError
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 class Workdir:
     """A workdir opened for one run; a context manager that holds the folder's lock.
 
     Opening refuses, with a ConfigError, a folder that cannot be written, that another process is using, or that holds
-    a run of another configuration (naming the fields that differ)."""
+    a run of another configuration (naming the fields that differ). Leaving it on a full disk or by Ctrl-C says what is
+    kept: Interrupted where there is something to go on from."""
 
     def __init__(self, path: Path, config: ConfigDict, config_path: str, overrides: Sequence[str]):
         self.path, self.config = Path(path), config
@@ -71,14 +102,41 @@ class Workdir:
             self.result = read_json(self.path / "result.json")
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         if self._lock is not None:
             self._lock.close()
+        full, kept = _is_full_disk(error), self._kept()
+        if full and not kept:
+            raise ConfigError(f"--workdir {self.path}: the disk is full, nothing was kept; choose another") from error
+        if full or (kept and isinstance(error, KeyboardInterrupt)):
+            what = "the disk is full; free some space, then" if full else "interrupted;"
+            raise cli.Interrupted(
+                f"--workdir {self.path}: {what} the same command goes on from what is kept: {kept}"
+            ) from error
+
+    def _kept(self) -> str:
+        """What the same command would go on from; empty if there is nothing."""
+        finished = sum(1 for _ in self.path.glob("replica_*/metrics.json"))
+        saved = [p for p in self.path.glob("replica_*/checkpoints/*") if p.name.isdigit()]
+        steps = [int(p.name) for p in saved if not (p.parents[1] / "metrics.json").is_file()]
+        parts = [f"{finished} finished replica{'s' * (finished > 1)}"] if finished else []
+        parts += [f"the checkpoint of step {max(steps)}"] if steps else []
+        return " and ".join(parts)
+
+    def _record(self) -> dict | None:
+        """`config.json`, once training has begun under it; a run that ended before that left nothing to protect."""
+        path = self.path / "config.json"
+        if not path.is_file() or not any(self.path.glob("replica_*")):
+            return None
+        record = read_json(path)
+        if not isinstance(record, dict) or not {"config", "corpus", "digest"} <= record.keys():
+            raise ConfigError(f"--workdir {self.path}: its config.json is not of a run; choose another workdir")
+        return record
 
     def _refuse_other_config(self) -> None:
-        if not (self.path / "config.json").is_file():
+        if (record := self._record()) is None:
             return
-        ours, theirs = cli.flatten(self.config), cli.flatten(ConfigDict(read_json(self.path / "config.json")["config"]))
+        ours, theirs = cli.flatten(self.config), cli.flatten(ConfigDict(record["config"]))
         unset = object()
         fields = [f for f in dict.fromkeys([*theirs, *ours]) if ours.get(f, unset) != theirs.get(f, unset)]
         if fields:
@@ -90,9 +148,7 @@ class Workdir:
 
     def start(self, corpus: Corpus, vocab_size: int) -> None:
         """Records what the run is, or refuses to go on with other data (DataError)."""
-        path = self.path / "config.json"
-        if path.is_file():
-            old = read_json(path)
+        if (old := self._record()) is not None:
             if old["digest"] != corpus.digest:
                 raise DataError(
                     f"--workdir {self.path}: its run was started on other data (corpus {old['corpus']}, digest "
@@ -101,7 +157,7 @@ class Workdir:
             return
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         record |= {"label_names": list(corpus.label_names), "vocab_size": vocab_size}
-        write_json(path, {**self.command, **record, "config": nested(self.config)})
+        write_json(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
 
     def replica(self, number: int) -> Path:
         return self.path / f"replica_{number:02d}"

@@ -244,11 +244,11 @@ class _Run:
     def start(cls, trainer: Trainer, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
         placement, length = trainer.placement, trainer.settings.buckets[-1]
 
-        def init(member: Member) -> TrainState:
-            options = {"length": length, "vectors": member.vectors, "by_rows": trainer.by_rows}
-            return init_state(trainer.task, trainer.optimizer, member.keys()[0], **options)
-
-        state = placement.stack([init(m) for m in members])
+        options = {"length": length, "by_rows": trainer.by_rows}
+        init = jax.jit(
+            lambda key, vectors: init_state(trainer.task, trainer.optimizer, key, vectors=vectors, **options)
+        )
+        state = placement.stack([init(m.keys()[0], m.vectors) for m in members])
         best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, state.params))
         state, sums, progress = placement.put(state), trainer._no_sums(), Progress.start(len(members))
         template = {"state": placement.take(state), "best": best, "sums": placement.take(sums)}

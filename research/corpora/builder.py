@@ -1,5 +1,6 @@
 """The base of this repository's TFDS builders: raw files of known names in, splits of examples out."""
 
+import abc
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,13 +73,13 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
         """Raw file -> SHA-256: what a prepared copy was made from."""
         return {name: sha256(path) for name, path in self.raw.items()}
 
+    @abc.abstractmethod
     def features(self) -> tfds.features.FeaturesDict:
         """The columns of an example."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def examples(self, split: str, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         """Yields the examples of `split` from its raw files; raises DataError with file and line."""
-        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _Info(

@@ -4,6 +4,7 @@ The raw files of corpus `name` lie in `<manual_dir>/<name>/`, in the formats of 
 corpora's publishers. English files are UTF-8 or ISO-8859-1, Chinese files UTF-8.
 """
 
+import abc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,9 +41,9 @@ class SentenceCorpus(CorpusBuilder):
         label = tfds.features.ClassLabel(names=list(dict.fromkeys(self.codes.values())))
         return tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": label})
 
+    @abc.abstractmethod
     def labelled(self, split: str, paths: Sequence[Path]) -> Iterator[tuple[str, str, str]]:
         """Yields (file:line, code, text)."""
-        raise NotImplementedError
 
     def examples(self, split: str, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         classes = set()

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from research.corpora.classification import SentenceCorpus
 
@@ -90,10 +89,12 @@ class WordOrder(SentenceCorpus):
 
     name = "word_order"
     files = dict.fromkeys(_PAIRS, ())
+    codes = {"negative": "negative", "positive": "positive"}
 
-    def examples(self, split: str, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    def labelled(self, split: str, paths: Sequence[Path]) -> Iterator[tuple[str, str, str]]:
         del paths
-        return iter(generate()[split])
+        for number, example in enumerate(generate()[split], 1):
+            yield f"{self.name}:{number}", example["label"], example["text"]
 
 
 def generate(seed: int = 2014) -> dict[str, list[dict[str, str]]]:

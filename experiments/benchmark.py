@@ -1,0 +1,129 @@
+"""Times a paper's training step against PyTorch on this machine, in one interleaved run.
+
+Every framework runs in a process of its own with the same allocator settings; they take turns, `--steps` steps a turn,
+so that a machine whose speed drifts treats all alike. Printed are the medians over the turns, our ratio to the faster
+of PyTorch's two, resident memory, and the time from the start of a process to the end of its first step, with an empty
+and with a filled compilation cache. PyTorch is optional (tests/requirements.txt); without it only JAX is timed.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from experiments import cli
+from experiments.environment import environment
+from experiments.workdir import write_json
+from research.errors import ConfigError
+
+EXAMPLES = """examples:
+  python -m experiments.benchmark textcnn
+  python -m experiments.benchmark textcnn --rounds 30 --output experiments/results/textcnn/benchmark.json"""
+
+
+@contextlib.contextmanager
+def worker(paper: str, name: str, kind: str, cache: str) -> Iterator[tuple[subprocess.Popen, float]]:
+    """A running worker and the seconds it took to its first step."""
+    words = [sys.executable, "-m", f"experiments.benchmarks.{paper}", name, kind]
+    variables = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise ConfigError(f"the worker '{name}' ended before its first step; its message stands above")
+        yield process, json.loads(line)["first_step_seconds"]
+    finally:
+        process.stdin.close()
+        process.terminate()
+        process.wait()
+
+
+def ask(process: subprocess.Popen, steps: int) -> dict:
+    process.stdin.write(f"{steps}\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def compare(paper: str, names: Sequence[str], kind: str, rounds: int, steps: int) -> dict:
+    """Milliseconds a step of every turn and resident memory after it, by worker."""
+    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as cache:
+        started = {name: stack.enter_context(worker(paper, name, kind, cache)) for name in names}
+        turns: dict[str, list[dict]] = {name: [] for name in names}
+        for process, _ in started.values():
+            ask(process, steps)  # warm-up
+        for number in range(rounds):
+            for name, (process, _) in started.items():
+                turns[name].append(ask(process, steps))
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{kind}: round {number + 1}/{rounds} ")
+        with worker(paper, names[0], kind, cache) as (_, warm):
+            pass
+    found = {}
+    for name in names:
+        times = [1000.0 * turn["seconds"] / steps for turn in turns[name]]
+        found[name] = {
+            "median_ms": statistics.median(times),
+            "min_ms": min(times),
+            "max_ms": max(times),
+            "first_step_seconds": started[name][1],
+            "resident_mib": [round(turn["resident_mib"]) for turn in turns[name]],
+        }
+    found[names[0]]["first_step_seconds_cached"] = warm
+    return found
+
+
+def show(kind: str, found: dict) -> float | None:
+    """Prints a table; the ratio of our median to the best of the others, None if there are none."""
+    print(
+        f"\n{kind:12} {'median ms':>10} {'min':>8} {'max':>8} {'first step s':>13} {'resident MiB, first to last':>28}"
+    )
+    for name, row in found.items():
+        first = f"{row['first_step_seconds']:.1f}"
+        if "first_step_seconds_cached" in row:
+            first += f" ({row['first_step_seconds_cached']:.1f} cached)"
+        memory = f"{row['resident_mib'][0]} to {row['resident_mib'][-1]}"
+        print(f"{name:14} {row['median_ms']:8.1f} {row['min_ms']:8.1f} {row['max_ms']:8.1f} {first:>18} {memory:>20}")
+    others = [row["median_ms"] for name, row in found.items() if name != "jax"]
+    if not others:
+        return None
+    ratio = found["jax"]["median_ms"] / min(others)
+    print(f"ratio of medians, JAX to the faster PyTorch: {ratio:.3f}")
+    return ratio
+
+
+def main(argv: Sequence[str]) -> None:
+    papers = sorted(
+        p.stem for p in (Path(__file__).parent / "benchmarks").glob("*.py") if p.stem not in ("__init__", "worker")
+    )
+    parser = cli.parser("benchmark", __doc__, EXAMPLES)
+    parser.add_argument("paper", choices=papers, help="whose training step")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of every framework (default: 15)")
+    parser.add_argument("--steps", type=int, default=20, help="steps a turn (default: 20)")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    flags = parser.parse_args(argv)
+    if flags.rounds < 1 or flags.steps < 1:
+        raise ConfigError("--rounds and --steps must be at least 1")
+    paper = importlib.import_module(f"experiments.benchmarks.{flags.paper}")
+    names = list(paper.WORKERS)
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is skipped: it is not installed (pip install -r tests/requirements.txt)", file=sys.stderr)
+        names = names[:1]
+    kinds = {}
+    for kind in paper.KINDS:
+        found = compare(flags.paper, names, kind, flags.rounds, flags.steps)
+        kinds[kind] = {"workers": found, "ratio": show(kind, found)}
+    if flags.output:
+        command = f"python -m experiments.benchmark {flags.paper} --rounds {flags.rounds} --steps {flags.steps}"
+        record = {"paper": flags.paper, "command": command, "kinds": kinds, "environment": environment()}
+        write_json(flags.output, record)
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,137 @@
+"""Kim's training step (section 3.1): batch 50, length 56, |V| = 18,767, 300 dimensions, windows of 3, 4 and 5 words
+with 100 feature maps each, dropout, Adadelta over everything with the word vectors, norm constraint.
+
+Two kinds of batches: `full`, every position a word, words uniform over the vocabulary (the worst case for an update of
+the touched rows), and `sentences`, lengths like those of MR and words by Zipf's law, padded to 56 all the same.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from experiments import cli
+from experiments.benchmarks.worker import serve
+
+V, K, L, B, N, CLASSES = 18767, 300, 56, 50, 2000, 2
+KERNELS, FILTERS = (3, 4, 5), 100
+KINDS = ("full", "sentences")
+WORKERS = ("jax", "torch eager", "torch compiled")
+
+
+def examples(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, lengths and labels of N generated sentences."""
+    random = np.random.default_rng(0)
+    if kind == "full":
+        lengths, tokens = np.full(N, L), random.integers(1, V, (N, L))
+    else:
+        chance = 1.0 / np.arange(1, V)
+        lengths = np.clip(random.normal(20, 9, N).round(), 1, L).astype(int)  # Kim 2014, table 1: 20 on average
+        tokens = random.choice(V - 1, (N, L), p=chance / chance.sum()) + 1
+    tokens = np.where(np.arange(L) < lengths[:, None], tokens, 0)
+    return tokens.astype(np.int32), lengths.astype(np.int32), random.integers(0, CLASSES, N).astype(np.int32)
+
+
+def batches():
+    """Which examples each step takes, without end."""
+    random = np.random.default_rng(1)
+    while True:
+        order = random.permutation(N)
+        yield from order[: N // B * B].reshape(-1, B)
+
+
+def jax_worker(kind: str):
+    """Our own step as a run makes it: gathered from a table on the device, compiled by the run's placement."""
+    cli.set_up_jax()
+    import jax
+
+    from configs.textcnn import mr
+    from research.batches import Slots, Table
+    from research.fit import Member
+    from research.optimizers import make_optimizer
+    from research.parallel import Placement
+    from research.tasks import make_task
+    from research.train import init_state, train_step
+
+    config = mr.get_config()
+    task = make_task(config, vocab_size=V, num_classes=CLASSES)
+    optimizer = make_optimizer(config.optimizer)
+    tokens, lengths, labels = examples(kind)
+    table = Table({"text": tokens}, {"text": lengths}, labels)
+    init, dropout = Member((0,), table, {}).keys()
+    placement = Placement()
+    state = placement.put(init_state(task, optimizer, init, length=L, by_rows=True))
+    sums = placement.put({"loss": np.float32(0), "weight": np.float32(0)})
+    on_device, dropout = placement.put(table), placement.put(dropout)
+    options = {"task": task, "optimizer": optimizer, "row_decay": config.optimizer.rho}
+    step = placement.compile_step(lambda s, u, k, b: train_step(s, u, k, b, **options))
+    order = batches()
+
+    def run(steps: int) -> None:
+        nonlocal state, sums
+        for _ in range(steps):
+            slots = Slots(next(order), np.ones(B, np.float32), L)
+            state, sums = step(state, sums, dropout, on_device, placement.load([table], [slots]), L)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def torch_worker(kind: str, compiled: bool):
+    """The same step in PyTorch: pads as ids, max before ReLU, Adadelta over lists of tensors, fastest of what we tried;
+    compiled: forward and backward pass and the optimiser's step, each."""
+    import torch
+    from torch import nn
+
+    class TextCNN(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(V, K, padding_idx=0)
+            self.convolutions = nn.ModuleList(nn.Conv1d(K, FILTERS, h) for h in KERNELS)
+            self.dropout = nn.Dropout(0.5)
+            self.softmax = nn.Linear(FILTERS * len(KERNELS), CLASSES)
+
+        def forward(self, tokens, lengths):
+            pad = max(KERNELS) - 1
+            x = self.embedding(nn.functional.pad(tokens, (pad, pad))).transpose(1, 2)
+            z = []
+            for h, convolution in zip(KERNELS, self.convolutions):
+                c = convolution(x)
+                outside = torch.arange(c.shape[2]) >= (lengths + 2 * pad - h + 1)[:, None]
+                z.append(torch.relu(c.masked_fill(outside[:, None], -torch.inf).amax(2)))
+            return self.softmax(self.dropout(torch.cat(z, 1)))
+
+    model = TextCNN()
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0, rho=0.95, eps=1e-6, foreach=True)
+    tokens, lengths, labels = (torch.from_numpy(x).long() for x in examples(kind))
+    order = batches()
+
+    def update():
+        optimizer.step()
+        with torch.no_grad():
+            weight = model.softmax.weight
+            weight.mul_(3.0 / weight.norm(dim=1, keepdim=True).clamp(min=3.0))
+
+    network = torch.compile(model) if compiled else model
+    update = torch.compile(update) if compiled else update
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            chosen = torch.from_numpy(next(order))
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(network(tokens[chosen], lengths[chosen]), labels[chosen]).backward()
+            update()
+
+    return run
+
+
+def main(worker: str, kind: str) -> None:
+    began = time.perf_counter()
+    cli.keep_freed_memory()
+    run = jax_worker(kind) if worker == "jax" else torch_worker(kind, worker == "torch compiled")
+    run(1)
+    serve(run, time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
