@@ -17,7 +17,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.workdir import RoomyCheckpoints, Workdir, require_room, write_json
+from experiments.workdir import RoomyCheckpoints, Workdir, is_leader, require_room
 from research import datasets
 from research.checkpoints import save_arrays
 from research.errors import ConfigError
@@ -61,7 +61,7 @@ class Console:
 
     def __init__(self, folders: Sequence[Path], title: str, *, quiet: bool):
         self.title, self.quiet = title, quiet
-        self.writers = [Events(folder) for folder in folders] if jax.process_index() == 0 else []
+        self.writers = [Events(folder) for folder in folders] if is_leader() else []
         self.bar, self.dev = None, ""
 
     def step(self, step: int, total: int, losses: list[float]) -> None:
@@ -175,7 +175,8 @@ def run(
                 members = [_member(config, data, vocab_size, n, quiet) for n in numbers]
                 for n in numbers:
                     folder.replica(n).mkdir(exist_ok=True)
-                    data[n % config.folds].vocabulary.save(folder.replica(n) / "vocabulary.json")
+                    if is_leader():
+                        data[n % config.folds].vocabulary.save(folder.replica(n) / "vocabulary.json")
                 _train(trainer, members, folder, numbers, quiet)
         shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), config.data.buckets[-1]))
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
@@ -236,7 +237,7 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
                 for h in progress.history
             ],
         }
-        write_json(path / "metrics.json", record)
+        folder.write(path / "metrics.json", record)
 
 
 def show(result: dict) -> None:
@@ -253,16 +254,41 @@ def show(result: dict) -> None:
     )
 
 
+def join_hosts(text: str) -> None:
+    """Makes this process one of several of the same run."""
+    if text == "auto":
+        jax.distributed.initialize()
+        return
+    try:
+        address, count, number = text.split(",")
+        count, number = int(count), int(number)
+    except ValueError as error:
+        raise ConfigError(f"--distributed {text}: write auto or ADDRESS:PORT,COUNT,NUMBER") from error
+    if not 0 <= number < count:
+        raise ConfigError(f"--distributed {text}: hosts are numbered 0 to {count - 1}")
+    jax.distributed.initialize(address, num_processes=count, process_id=number)
+
+
 def main(argv: Sequence[str]) -> None:
     arguments, overrides = cli.split_overrides(argv)
     parser = cli.parser("run", __doc__, EXAMPLES)
     parser.add_argument("--config", required=True, help="configuration file, configs/<paper>/<run>.py")
     parser.add_argument("--workdir", required=True, type=Path, help="folder of this run; a run found there is resumed")
+    parser.add_argument(
+        "--distributed",
+        metavar="auto|ADDRESS,COUNT,NUMBER",
+        help="train on several hosts that share --workdir: start the same command on each, with auto on a TPU pod or a "
+        "cluster that JAX knows, else with the first host's address:port, the number of hosts, and this host's number",
+    )
     flags = parser.parse_args(arguments)
     cli.set_up_jax()
-    result = run(flags.config, overrides, flags.workdir, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
-    show(result)
-    print(f"result: {flags.workdir / 'result.json'}")
+    if flags.distributed:
+        join_hosts(flags.distributed)
+    folders = {"data_dir": flags.data_dir, "manual_dir": flags.manual_dir}
+    result = run(flags.config, overrides, flags.workdir, quiet=not is_leader(), **folders)
+    if is_leader():
+        show(result)
+        print(f"result: {flags.workdir / 'result.json'}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ def write_json(path: Path, content: dict) -> None:
     part.replace(path)
 
 
+def is_leader() -> bool:
+    """Whether this is the host that writes what all hosts know."""
+    return jax.process_index() == 0
+
+
 def read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -90,7 +95,7 @@ class Workdir:
     def __enter__(self) -> "Workdir":
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
+            if is_leader():
                 self._lock = (self.path / ".lock").open("w")
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -157,7 +162,17 @@ class Workdir:
             return
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         record |= {"label_names": list(corpus.label_names), "vocab_size": vocab_size}
-        write_json(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
+        self.write(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
+
+    @staticmethod
+    def write(path: Path, content: dict) -> None:
+        """`write_json` by one host; the others wait until it is there."""
+        if is_leader():
+            write_json(path, content)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(str(path))
 
     def replica(self, number: int) -> Path:
         return self.path / f"replica_{number:02d}"
@@ -193,8 +208,8 @@ class Workdir:
             "data": data,
             "environment": environment(),
         }
-        write_json(self.path / "result.json", result)
-        for number in range(replicas):
+        self.write(self.path / "result.json", result)
+        for number in range(replicas if is_leader() else 0):
             shutil.rmtree(self.replica(number) / "checkpoints", ignore_errors=True)
         return result
 

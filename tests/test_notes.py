@@ -215,7 +215,7 @@ GOOD = """# Toy: a title
 [here](#model), [code](../code.py), [far](https://example.org)
 ## Status
 ## In one paragraph
-`research.textcnn.TextCNN._pool` `tests/test_toy.py::test_it` `code` `configs/toy/run.py` `experiments/<x>.json`
+`research.textcnn.TextCNN._features` `tests/test_toy.py::test_it` `code` `configs/toy/run.py` `experiments/<x>.json`
 ## Questions a reader asks
 `configs/toy/run.py: model.sizes = (3, 4)` `configs/toy/run.py: model.name = "a"` `configs/toy/run.py: tuned = True`
 `experiments/results/toy/run.json: metrics.test.mean = 76.3` `experiments/results/toy/run.json: values.1 = 8`
@@ -260,7 +260,7 @@ def test_a_true_note_has_no_problems(toy):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("TextCNN._pool", "TextCNN._pol", "research.textcnn.TextCNN._pol does not resolve"),
+        ("TextCNN._features", "TextCNN._feature", "research.textcnn.TextCNN._feature does not resolve"),
         ("research.textcnn.convolve", "research.textcn.convolve", "research.textcn.convolve does not resolve"),
         ("py::test_it` `code`", "py::test_inner` `code`", "no test tests/test_toy.py::test_inner"),
         ("py::test_it` `code`", "py::test_it` `research/toy.py`", "research/toy.py does not exist"),

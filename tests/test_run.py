@@ -542,7 +542,7 @@ def test_a_diverging_run_names_the_steps_and_what_is_kept(bench, tmp_path):
 
 def test_a_study_names_the_cell_that_cannot_be(bench, tmp_path):
     argv = ["--workdir", tmp_path / "W", "--variants", "region_9", "--seeds", "1", "--config", QUICKSTART]
-    argv += [word for word in bench.arguments(tmp_path)[4:]] + ["--config.train.epochs=1"]
+    argv += list(bench.arguments(tmp_path)[4:]) + ["--config.train.epochs=1"]
     outcome = call(functools.partial(ablate.command, STUDY), *argv)
     assert outcome.code == 2 and "Traceback" not in outcome.err
     assert re.search(r"^run: region_9, seed 0: .*a window of 9 words is longer than", outcome.err)
