@@ -22,7 +22,8 @@ from research.errors import ConfigError, DataError
 DONE, BAD_CONFIG, BAD_DATA, INTERRUPTED = 0, 2, 3, 75
 
 EXIT_CODES = """exit codes:
-  0 done   2 bad usage or configuration   3 bad or missing data   75 interrupted after saving: run it again to go on"""
+  0 done   2 bad usage or configuration   3 bad or missing data   75 interrupted after saving: run it again to go on
+  130 ended at once by a second Ctrl-C"""
 
 OVERRIDES = """overrides:
   --config.SECTION.FIELD=VALUE replaces a field of the configuration, for example
@@ -169,7 +170,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if asked and number == signal.SIGINT:
             os._exit(128 + signal.SIGINT)
         asked.append(number)
-        sys.stderr.write("\nsaving; press Ctrl-C again to end at once without\n")
+        os.write(2, b"\nsaving; press Ctrl-C again to end at once without\n")  # safe in a handler, unlike sys.stderr
 
     old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -186,12 +187,14 @@ def _raise_interrupt(number, frame):
 def keep_freed_memory() -> None:
     """Has glibc's allocator keep what a step frees for the next one instead of returning it to the kernel.
 
-    The same as MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_ARENA_MAX, set from inside the process
-    through mallopt(3); nothing happens where there is no glibc."""
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+    The same as MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_ and MALLOC_ARENA_MAX=1, set from inside the process through
+    mallopt(3). A compiled step's temporary buffer is larger than the largest MALLOC_MMAP_THRESHOLD_ (32 MiB), so only
+    without mmap it is kept. Resident memory levels off: `experiments.benchmark` shows it. Nothing happens where there
+    is no glibc."""
+    trim_threshold, mmap_max, arena_max = -1, -4, -8
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(mmap_threshold, 32 * 1024**2)  # the most that glibc accepts
+        mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(arena_max, 1)
 

@@ -74,11 +74,12 @@ class Console:
 
     def evaluation(self, step: int, record: dict) -> None:
         for writer, loss, scores in zip(self.writers, record["train_loss"], record["dev"]):
-            writer.add(step, {"train/loss": loss, **{f"dev/{name}": value for name, value in scores.items()}})
-        accuracy = np.mean([scores["accuracy"] for scores in record["dev"]])
+            if scores is not None:
+                writer.add(step, {"train/loss": loss, **{f"dev/{name}": value for name, value in scores.items()}})
+        accuracy = np.mean([scores["accuracy"] for scores in record["dev"] if scores is not None])
         self.dev = f", dev accuracy {accuracy:.2f} %"
         if not self.quiet and not sys.stderr.isatty():
-            loss = np.mean(record["train_loss"])
+            loss = np.mean([loss for loss in record["train_loss"] if loss is not None])
             self.say(f"{self.title}: epoch {record['epoch']}, step {step}, loss {loss:.4f}{self.dev}")
 
     def say(self, line: str) -> None:
@@ -97,8 +98,8 @@ def word_vectors(config: ConfigDict, tokens: Sequence[str], quiet: bool) -> np.n
     path = config.word_vectors.path
     variant = config.model.get("variant", "rand")
     if not path:
-        if variant == "non_static":  # static random vectors are worth a study; tuned random ones are CNN-rand
-            raise ConfigError("model.variant = non_static needs word vectors: set --config.word_vectors.path=FILE")
+        if variant != "rand":
+            raise ConfigError(f"model.variant = {variant} needs word vectors: set --config.word_vectors.path=FILE")
         return None
     if variant == "rand":
         raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
@@ -133,7 +134,12 @@ def group_size(config: ConfigDict) -> int:
     choice = config.train.replicas_together
     if choice not in ("auto", "yes", "no"):
         raise ConfigError(f"train.replicas_together: '{choice}' is none of auto, yes, no")
-    together = choice == "yes" or (choice == "auto" and jax.default_backend() != "cpu")
+    if choice == "yes" and jax.process_count() > 1:
+        raise ConfigError(
+            "train.replicas_together = yes works on one host; on several, replicas train one after another"
+        )
+    accelerated = jax.default_backend() != "cpu" and jax.process_count() == 1
+    together = choice == "yes" or (choice == "auto" and accelerated)
     return config.replicas * config.folds if together else 1
 
 
@@ -164,11 +170,11 @@ def run(
         if cut and not quiet:
             print(f"{cut} texts are longer than {config.data.buckets[-1]} tokens and were cut", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
-        placement = Placement(size, config.train.parallel, config.train.stream)
+        placement = Placement(size, config.train.parallel, config.train.stream, config.train.micro_batches)
         row_decay = config.optimizer.rho if config.optimizer.by_rows else None
         trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
         folder.start(corpus, vocab_size)
-        spent = time.monotonic() - began
+        spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
         for first in range(0, total, size):
             numbers = range(first, first + size)
             if not all(folder.finished(n) for n in numbers):
@@ -205,7 +211,7 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
     try:
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
-        tables = [m.table for m in members]
+        trained, tables = time.monotonic(), [m.table for m in members]
         scores = {s: trainer.evaluator.score(best, tables, [m.splits[s] for m in members]) for s in ("dev", "test")}
     except Stopped as stop:
         raise cli.Interrupted(
@@ -231,10 +237,11 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
             "steps": progress.steps[r],
             "examples": progress.examples / len(numbers),
             "step_seconds": progress.step_seconds / len(numbers),
-            "seconds": progress.seconds / len(numbers),
+            "seconds": (progress.seconds + time.monotonic() - trained) / len(numbers),
             "history": [
                 {"step": h["step"], "epoch": h["epoch"], "train_loss": h["train_loss"][r], "dev": h["dev"][r]}
                 for h in progress.history
+                if h["dev"][r] is not None
             ],
         }
         folder.write(path / "metrics.json", record)
@@ -257,7 +264,12 @@ def show(result: dict) -> None:
 def join_hosts(text: str) -> None:
     """Makes this process one of several of the same run."""
     if text == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"--distributed auto: JAX finds no cluster here ({str(error).splitlines()[0]})"
+            ) from error
         return
     try:
         address, count, number = text.split(",")

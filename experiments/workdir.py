@@ -33,7 +33,7 @@ def write_json(path: Path, content: dict) -> None:
     """Writes `content` so that `path` holds either the old or the new text, never half of it."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
+        json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())

@@ -64,29 +64,43 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, template: PyTree) -> tuple[int, PyTree, dict] | None:
-        """Step, arrays and record of the newest undamaged checkpoint, None if there is none.
+        """Step, arrays and record of the newest undamaged checkpoint, None if there is none at all.
 
-        template: arrays of the shapes, types and shardings wanted. Damaged checkpoints are removed with a warning."""
-        flat = _flat(template)
+        template: arrays of the shapes, types and shardings wanted. Damaged checkpoints newer than the one that is used
+        are set aside beside the folder, with a warning. DataError if checkpoints are there and none can be used:
+        nothing is touched then."""
+        flat, damaged = _flat(template), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                got = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(arrays=ocp.args.StandardRestore(flat), record=ocp.args.JsonRestore()),
-                )
-                if _checksums(got.arrays) != got.record["checksums"]:
-                    raise ValueError("its contents do not match their checksums")
+                arrays, record = self._read(step, flat)
             except Exception as error:  # whatever a damaged file makes Orbax raise
-                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                self.warn(f"{self.folder / str(step)}: damaged checkpoint ({first[:200]}); using the one before it")
-                self._discard(step)
+                damaged[step] = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 continue
-            leaves = [got.arrays[name] for name in flat]
-            return step, jax.tree.unflatten(jax.tree.structure(template), leaves), got.record["record"]
+            for other, reason in damaged.items():
+                self._set_aside(other)
+                self.warn(f"{self.folder / str(other)}: damaged checkpoint ({reason}); going on from step {step}")
+            leaves = [arrays[name] for name in flat]
+            return step, jax.tree.unflatten(jax.tree.structure(template), leaves), record
+        if damaged:
+            step, reason = next(iter(damaged.items()))
+            raise DataError(
+                f"{self.folder}: none of the checkpoints of steps {', '.join(map(str, damaged))} can be used "
+                f"(step {step}: {reason}); remove the folder to start this training anew"
+            )
         return None
 
-    def _discard(self, step: int) -> None:
-        shutil.rmtree(self.folder / str(step), ignore_errors=True)
+    def _read(self, step: int, flat: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict]:
+        args = ocp.args.Composite(arrays=ocp.args.StandardRestore(flat), record=ocp.args.JsonRestore())
+        got = self._manager.restore(step, args=args)
+        if _checksums(got.arrays) != got.record["checksums"]:
+            raise ValueError("its contents do not match their checksums")
+        return got.arrays, got.record["record"]
+
+    def _set_aside(self, step: int) -> None:
+        """Out of Orbax's sight, which would not save the same step again."""
+        target = self.folder.with_name(f"damaged_checkpoint_{step}")
+        shutil.rmtree(target, ignore_errors=True)
+        (self.folder / str(step)).rename(target)
         self._manager.reload()
 
     def close(self) -> None:

@@ -38,6 +38,10 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
     for name, seed in (("seed", config.seed), ("data.split_seed", data.split_seed)):
         if not 0 <= seed < 2**31:
             raise ConfigError(f"{name} must lie between 0 and 2147483647, got {seed}")
+    if config.folds > 1 and data.dev:
+        raise ConfigError(f"data.dev = {data.dev} has no place in cross-validation: set --config.data.dev= or folds=1")
+    if config.folds == 1 and data.test in (data.train, data.dev):
+        raise ConfigError(f"data.test = {data.test} is also data.train or data.dev: test on examples of their own")
     if config.folds == 1 and not data.test:
         raise ConfigError(f"data.test: corpus '{data.corpus}' needs a test split, or --config.folds=10")
     if config.folds == 1 and data.train in (data.dev, data.test):

@@ -38,7 +38,8 @@ class Member:
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands, per replica where a list; saved with every checkpoint.
+    """Where a run stands, per replica where a list; saved with every checkpoint. In the history a replica that has
+    stopped is None.
 
     step counts places in the data order, steps the updates a replica has made (known at the end); examples and
     step_seconds are of the steps that did not compile, seconds is wall time with everything."""
@@ -96,6 +97,15 @@ class Settings:
     checkpoint_seconds: float = 60.0
 
 
+def _leaders(decision: bool) -> bool:
+    """The first host's decision: clocks differ, and a save is a matter of all hosts."""
+    if jax.process_count() == 1:
+        return decision
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.array(decision)))
+
+
 class Trainer:
     """Compiled steps for one task, model and optimiser, and the loop that runs them over the members of a run."""
 
@@ -137,8 +147,8 @@ class Trainer:
         tables = [m.table for m in members]
         table = None if placement.stream else placement.put(placement.stack(tables))
         keys = placement.put(placement.stack([m.keys()[1] for m in members]))
-        per_epoch = len(self._epoch(members, 0))
-        total, every = settings.epochs * per_epoch, settings.eval_every or per_epoch
+        per_epoch = self._epoch_length(members)
+        total, every, log = settings.epochs * per_epoch, settings.eval_every or per_epoch, settings.log_every
         progress, saved, began = run.progress, clock(), clock() - run.progress.seconds
 
         def load(here: Sequence[Slots]):
@@ -152,23 +162,24 @@ class Trainer:
                 run.previous = run.sums
                 run.state, run.sums = self._step(run.state, run.sums, keys, table, loaded, length)
                 progress.step += 1
+                evaluated, logged = progress.step % every == 0 or progress.step == total, progress.step % log == 0
+                if evaluated:  # waits for the device, and so belongs to the time of the steps
+                    losses = run.check(self, run.sums, progress.step, parameters=True)
                 now = clock()
                 if length in self._compiled:  # a step that compiles is no measure of speed
-                    progress.examples, progress.step_seconds = (
-                        progress.examples + examples,
-                        progress.step_seconds + now - last,
-                    )
+                    progress.examples += examples
+                    progress.step_seconds += now - last
                 self._compiled.add(length)
                 progress.seconds, last = now - began, now
-                if progress.step % settings.log_every == 0:  # the step before has ended: reading it waits for nothing
-                    loss = run.check_loss(self, run.previous, progress.step - 1)
-                    reporter.step(progress.step, total, loss)
-                if evaluated := progress.step % every == 0 or progress.step == total:
-                    losses = run.check_loss(self, run.sums, progress.step)
+                if logged and not evaluated:  # the step before has ended: reading it waits for nothing
+                    reporter.step(progress.step, total, run.check(self, run.previous, progress.step - 1))
+                if evaluated:
                     self._select(run, members, epoch + 1, losses)
+                    reporter.step(progress.step, total, losses)
                     reporter.evaluation(progress.step, progress.history[-1])
                 stop = self._agreed(should_stop, progress.step)  # after the evaluation: a resume must not miss it
-                if stop or (evaluated and clock() - saved >= settings.checkpoint_seconds):
+                due = (evaluated or logged) and _leaders(clock() - saved >= settings.checkpoint_seconds)
+                if stop or due:
                     run.save(self, checkpoints)
                     saved = clock()
                 if stop:
@@ -180,6 +191,16 @@ class Trainer:
         progress.steps = np.atleast_1d(jax.device_get(placement.take(run.state).step)).tolist()
         checkpoints.wait()
         return {"params": run.best, **self.evaluator.placement.put(placement.take(run.state).constants)}, progress
+
+    def _epoch_length(self, members: Sequence[Member]) -> int:
+        """Steps an epoch; ConfigError where replicas that train together could not be evaluated as if alone."""
+        steps = {-(-len(m.splits["train"]) // self.settings.batch_size) for m in members}
+        if len(steps) > 1 and self.settings.eval_every:
+            raise ConfigError(
+                f"train.eval_every = {self.settings.eval_every}: folds of {min(steps)} and {max(steps)} steps an epoch "
+                "train together; set it to 0 (once an epoch) or train.replicas_together=no"
+            )
+        return max(steps)
 
     def _epoch(self, members: Sequence[Member], epoch: int) -> list[list[Slots]]:
         """The epoch's batches, one a replica at each place."""
@@ -210,7 +231,7 @@ class Trainer:
             self.evaluator.placement.put(current.variables) if self.placement.mode == "pmap" else current.variables
         )
         scores = self.evaluator.score(variables, [m.table for m in members], [m.splits["dev"] for m in members])
-        improved = []
+        improved, ended = [], list(progress.stopped)
         for r, score in enumerate(scores):
             wins = not progress.stopped[r] and better(settings.monitor, score[settings.monitor], progress.best[r])
             improved.append(wins)
@@ -222,7 +243,9 @@ class Trainer:
         mask = np.array(improved) if self.placement.replicas > 1 else np.array(improved[0])
         run.best = self._keep(run.best, variables["params"], mask)
         run.sums = run.previous = self._no_sums()
-        progress.history.append({"step": progress.step, "epoch": epoch, "train_loss": losses, "dev": scores})
+        only = lambda values: [None if end else value for end, value in zip(ended, values)]
+        record = {"step": progress.step, "epoch": epoch, "train_loss": only(losses), "dev": only(scores)}
+        progress.history.append(record)
 
     def _no_sums(self) -> Sums:
         shape = () if self.placement.replicas == 1 else (self.placement.replicas,)
@@ -259,12 +282,12 @@ class _Run:
         return cls(state, best, sums, sums, progress, progress.step)
 
     def save(self, trainer: Trainer, checkpoints: Checkpoints) -> None:
-        self.check_loss(trainer, self.sums, self.progress.step, parameters=True)
+        self.check(trainer, self.sums, self.progress.step, parameters=True)
         take = trainer.placement.take
         arrays = {"state": take(self.state), "best": self.best, "sums": take(self.sums)}
         checkpoints.save(self.progress.step, arrays, dataclasses.asdict(self.progress))
 
-    def check_loss(self, trainer: Trainer, sums: Sums, step: int, parameters: bool = False) -> list[float]:
+    def check(self, trainer: Trainer, sums: Sums, step: int, parameters: bool = False) -> list[float]:
         """Mean training loss a replica since the last evaluation, up to `step`; Diverged unless all is finite."""
         host = jax.device_get(trainer.placement.take(sums))
         losses = np.atleast_1d(host["loss"]) / np.maximum(np.atleast_1d(host["weight"]), 1.0)

@@ -7,6 +7,8 @@ may run on the touched rows alone, after their accumulators have caught up with 
 the result is the dense step's. Adam has no such identity: its moments keep moving idle rows.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -38,6 +40,9 @@ def make_optimizer(config) -> optax.GradientTransformation:
     """The transformation of `config.optimizer`; ConfigError where a field cannot be."""
     if config.name != "adadelta":
         raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta")
+    for name in ("learning_rate", "rho", "epsilon", "max_norm"):
+        if not math.isfinite(config[name]):
+            raise ConfigError(f"optimizer.{name} must be a finite number, got {config[name]}")
     if not config.learning_rate > 0.0:
         raise ConfigError(f"optimizer.learning_rate must be above 0, got {config.learning_rate}")
     if not 0.0 < config.rho < 1.0:

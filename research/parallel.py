@@ -20,9 +20,10 @@ from research.errors import ConfigError
 class Placement:
     """Puts state, tables and batches on the devices and compiles functions of them.
 
-    stream: batches are put together on the host instead of being gathered from a table on the device."""
+    stream: batches are put together on the host instead of being gathered from a table on the device. parts: a batch's
+    rows on a device are filled up to a multiple of it (micro-batches)."""
 
-    def __init__(self, replicas: int = 1, mode: str = "jit", stream: bool = False):
+    def __init__(self, replicas: int = 1, mode: str = "jit", stream: bool = False, parts: int = 1):
         if mode not in ("jit", "pmap"):
             raise ConfigError(f"train.parallel: '{mode}' is neither jit nor pmap")
         if mode == "pmap" and jax.process_count() > 1:
@@ -31,6 +32,7 @@ class Placement:
         devices = np.array(jax.devices())
         split = math.gcd(replicas, len(devices)) if mode == "jit" else 1
         self.shards = len(devices) // split  # of each replica's batch
+        self.parts = parts
         self.mesh = Mesh(devices.reshape(split, self.shards), ("replica", "data"))
         self.axis_name = "data" if mode == "pmap" else None  # over which a step has to sum
 
@@ -67,7 +69,8 @@ class Placement:
     def load(self, tables: Sequence[Table], slots: Sequence[Slots]) -> PyTree:
         """The transfer of one batch to the devices: a table and `Slots`, of equal length, for each replica. What comes
         back is for a compiled function's `loaded`: the examples' places in the table, or (streaming) the batch."""
-        size = -(-len(slots[0].indices) // self.shards) * self.shards
+        unit = self.shards * self.parts
+        size = -(-len(slots[0].indices) // unit) * unit
         loaded = []
         for table, slot in zip(tables, slots):
             slot = fill(slot, size)

@@ -95,6 +95,7 @@ def k_max(c: Float[Array, "B W F"], mask: Bool[Array, "B W"], k: int) -> Float[A
     """The k largest values of each feature map in their order in the sentence (Kalchbrenner et al. 2014); zeros where
     a sentence has fewer than k windows."""
     values = jnp.where(mask[..., None], c, -jnp.inf).swapaxes(1, 2)
+    values = jnp.pad(values, ((0, 0), (0, 0), (0, max(0, k - c.shape[1]))), constant_values=-jnp.inf)
     places = jnp.sort(jax.lax.top_k(values, k)[1], axis=-1)
     kept = jnp.take_along_axis(values, places, axis=-1)
     return jnp.where(jnp.isfinite(kept), kept, 0.0).swapaxes(1, 2)
@@ -222,7 +223,4 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
             f"model.kernel_sizes: a window of {max(config.kernel_sizes)} words is longer than the longest sentence, "
             f"{max_length} words (the last of data.buckets)"
         )
-    windows = max_length + 2 * (max(config.kernel_sizes) - 1) - max(config.kernel_sizes) + 1
-    if config.pooling == "k_max" and config.k > windows:
-        raise ConfigError(f"model.k = {config.k} is more than the {windows} windows of the longest sentence")
     return TextCNN(vocab_size=vocab_size, num_classes=num_classes, max_length=max_length, **config)

@@ -160,13 +160,13 @@ def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoin
         return Trainer(Explodes(net(), 2), optimizer(), SETTINGS, Placement(replicas), row_decay=0.95)
 
     with pytest.raises(
-        Diverged, match=r"between steps (\d+) and (\d+); first bad parameter: convolution_0_bias;"
+        Diverged, match=r"between steps (\d+) and (\d+); first bad parameter: convolution_1_bias;"
     ) as error:
         fit(tmp_path, [member()], make=make)
     first, last = (int(word) for word in re.findall(r"steps (\d+) and (\d+)", str(error.value))[0])
     assert 7 < first <= last <= 15
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.latest == 7
+    assert 7 <= checkpoints.latest < first
     shapes = _Run.start(make(1), [member()], checkpoints)
     checkpoints.close()
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(shapes.state.params))

@@ -42,7 +42,7 @@ SMALL = {
     "optimizer.epsilon": 1e-3,
     "train.batch_size": 10,
     "train.patience": 0,
-    "train.epochs": 12,
+    "train.epochs": 24,
 }
 
 
@@ -542,7 +542,7 @@ def test_a_diverging_run_names_the_steps_and_what_is_kept(bench, tmp_path):
 
 def test_a_study_names_the_cell_that_cannot_be(bench, tmp_path):
     argv = ["--workdir", tmp_path / "W", "--variants", "region_9", "--seeds", "1", "--config", QUICKSTART]
-    argv += list(bench.arguments(tmp_path)[4:]) + ["--config.train.epochs=1"]
+    argv += [*bench.arguments(tmp_path)[4:], "--config.train.epochs=1"]
     outcome = call(functools.partial(ablate.command, STUDY), *argv)
     assert outcome.code == 2 and "Traceback" not in outcome.err
     assert re.search(r"^run: region_9, seed 0: .*a window of 9 words is longer than", outcome.err)
@@ -597,7 +597,7 @@ def test_a_fold_without_a_class(own, tmp_path):
 def test_a_class_that_training_never_sees(own, tmp_path):
     write(own.root / "raw" / "sst2", {"stsa.binary.train": "0 bad film\n" * 30 + "1 good film\n"})
     message = r"corpus 'sst2': split 'train' has no example of class positive; check the corpus files"
-    own.refused(3, message, tmp_path / "W", {"data.dev": "", "data.dev_fraction": 0.5, "data.split_seed": 2})
+    own.refused(3, message, tmp_path / "W", {"data.dev": "", "data.dev_fraction": 0.5, "data.split_seed": 0})
 
 
 def test_examples_without_a_label(bench, tmp_path, monkeypatch):
@@ -703,7 +703,9 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_and_the_run_goes_on(bench, fi
     assert bench.run(folder, EAGER)["metrics"] == result_of(finished)["metrics"]
 
 
-@pytest.mark.parametrize("place", ["save_arrays", "write_json", "Events.add", "RoomyCheckpoints.save"])
+@pytest.mark.parametrize(
+    "place", ["run.save_arrays", "workdir.write_json", "run.Events.add", "run.RoomyCheckpoints.save"]
+)
 def test_a_full_disk_at_any_place(stopped, finished, monkeypatch, place):
     """The same where a save fails half-way, over quota say; Orbax reports a ValueError."""
     bench, folder = stopped
@@ -714,7 +716,7 @@ def test_a_full_disk_at_any_place(stopped, finished, monkeypatch, place):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"experiments.run.{place}", fail)
+        patch.setattr(f"experiments.{place}", fail)
         outcome = call(run.main, *bench.arguments(folder, EAGER))
     assert outcome.code == 75 and "Traceback" not in outcome.err
     assert re.search(r"what is kept: the checkpoint of step \d+$", outcome.err.splitlines()[-1])

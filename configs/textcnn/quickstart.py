@@ -1,8 +1,9 @@
 """TextCNN on the embedded corpus `word_order`: no download, under two minutes on two CPU cores.
 
 The sentences are generated, Chinese and English, and come in pairs with the same words in another order and the
-opposite sentiment ("the plot is not good , but the acting is bad"): negation, intensity and before/now decide. A bag of
-words is right half of the time, a convolution over three to five words sees what a negation belongs to.
+opposite sentiment: "the plot is not bad and the acting is good", "the plot is not good and the acting is bad".
+Negation, intensity and before/now decide. A bag of words is right half of the time, a convolution over three to five
+words sees what a negation belongs to.
 
 Command:   python -m experiments.run --config configs/textcnn/quickstart.py --workdir runs/quickstart
 """

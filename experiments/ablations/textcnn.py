@@ -47,7 +47,7 @@ STUDY = Study(
     },
     # k is read by k-max pooling alone, and a file of word vectors by all variants but rand.
     linked=(frozenset({"model.pooling", "model.k"}), frozenset({"model.variant", "word_vectors.path"})),
-    needs={"non_static": "word_vectors.path", "multichannel": "word_vectors.path"},
+    needs=dict.fromkeys(("static", "non_static", "multichannel"), "word_vectors.path"),
     examples=(
         "--workdir runs/vectors --variants rand,static,multichannel \\\n"
         "    --config.word_vectors.path=vectors.bin --config.model.variant=non_static",

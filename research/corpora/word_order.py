@@ -1,5 +1,7 @@
 """The generated corpus of the quickstart: sentiment that only the order of the words decides."""
 
+import hashlib
+import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,6 +92,11 @@ class WordOrder(SentenceCorpus):
     name = "word_order"
     files = dict.fromkeys(_PAIRS, ())
     codes = {"negative": "negative", "positive": "positive"}
+
+    def digests(self) -> dict[str, str]:
+        """Of the grammar: sentences prepared from another one are stale."""
+        grammar = json.dumps([_TEMPLATES, _WORDS, _PAIRS]).encode()
+        return {"grammar": hashlib.sha256(grammar).hexdigest()}
 
     def labelled(self, split: str, paths: Sequence[Path]) -> Iterator[tuple[str, str, str]]:
         del paths
