@@ -40,21 +40,35 @@ def worker(paper: str, name: str, kind: str, cache: str) -> Iterator[tuple[subpr
             raise ConfigError(f"the worker '{name}' ended before its first step; its message stands above")
         yield process, json.loads(line)["first_step_seconds"]
     finally:
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         process.terminate()
         process.wait()
 
 
 def ask(process: subprocess.Popen, steps: int) -> dict:
-    process.stdin.write(f"{steps}\n")
-    process.stdin.flush()
-    return json.loads(process.stdout.readline())
+    try:
+        process.stdin.write(f"{steps}\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+    except (BrokenPipeError, ValueError) as error:
+        raise ConfigError(
+            f"a worker ended while it was timed ({process.args[-2]}); its message stands above"
+        ) from error
 
 
 def compare(paper: str, names: Sequence[str], kind: str, rounds: int, steps: int) -> dict:
     """Milliseconds a step of every turn and resident memory after it, by worker."""
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as cache:
-        started = {name: stack.enter_context(worker(paper, name, kind, cache)) for name in names}
+        started = {}
+        for name in names:
+            try:
+                started[name] = stack.enter_context(worker(paper, name, kind, cache))
+            except ConfigError as error:  # without a C++ compiler, PyTorch cannot compile
+                if name == names[0]:
+                    raise
+                print(f"{name} is skipped: {error}", file=sys.stderr)
+        names = list(started)
         turns: dict[str, list[dict]] = {name: [] for name in names}
         for process, _ in started.values():
             ask(process, steps)  # warm-up
@@ -110,6 +124,8 @@ def main(argv: Sequence[str]) -> None:
     flags = parser.parse_args(argv)
     if flags.rounds < 1 or flags.steps < 1:
         raise ConfigError("--rounds and --steps must be at least 1")
+    if flags.output and not flags.output.parent.is_dir():
+        raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     paper = importlib.import_module(f"experiments.benchmarks.{flags.paper}")
     names = list(paper.WORKERS)
     if importlib.util.find_spec("torch") is None:

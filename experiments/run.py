@@ -93,7 +93,7 @@ class Console:
             writer.close()
 
 
-def word_vectors(config: ConfigDict, tokens: Sequence[str], quiet: bool) -> np.ndarray | None:
+def word_vectors(config: ConfigDict, tokens: Sequence[str], seed: int, quiet: bool) -> np.ndarray | None:
     """The matrix of `config.word_vectors` for a vocabulary, None if it names no file."""
     path = config.word_vectors.path
     variant = config.model.get("variant", "rand")
@@ -109,7 +109,7 @@ def word_vectors(config: ConfigDict, tokens: Sequence[str], quiet: bool) -> np.n
             bar.total = total
             bar.update(done - bar.n)
 
-        return embedding_matrix(path, tokens, dim=config.model.embedding_dim, seed=config.seed, progress=progress)[0]
+        return embedding_matrix(path, tokens, dim=config.model.embedding_dim, seed=seed, progress=progress)[0]
 
 
 def settings_of(config: ConfigDict) -> Settings:
@@ -195,7 +195,7 @@ def run(
 def _member(config: ConfigDict, data: Sequence[datasets.Dataset], vocab_size: int, number: int, quiet: bool) -> Member:
     """Replica `number`: seed number // folds, fold number % folds."""
     seed, fold = divmod(number, config.folds)
-    vectors = word_vectors(config, data[fold].vocabulary.tokens, quiet)
+    vectors = word_vectors(config, data[fold].vocabulary.tokens, config.seed + seed, quiet)
     if vectors is not None:
         vectors = np.pad(vectors, ((0, vocab_size - len(vectors)), (0, 0)))
     return Member((config.seed + seed, fold), data[fold].table, data[fold].splits, vectors)

@@ -1,7 +1,9 @@
-"""One training run for test_parallel.py: `python -m tests.parallel_worker OUT.npz MODE REPLICAS [PROCESS COUNT PORT]`.
+"""One training run for test_parallel.py:
+`python -m tests.parallel_worker OUT.npz MODE[/MICRO_BATCHES] REPLICAS [PROCESS COUNT PORT]`.
 
 The number of devices comes from XLA_FLAGS; COUNT processes on the loopback address share one run."""
 
+import dataclasses
 import sys
 import tempfile
 from pathlib import Path
@@ -17,11 +19,14 @@ def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
 
     import numpy as np
 
-    from tests.test_fit import fit, member
+    from tests.test_fit import SETTINGS, fit, member
 
     # every host writes to the same folder, as on a shared file system
     folder = Path(out).with_suffix(".checkpoints") if hosts else Path(tempfile.mkdtemp())
-    variables, progress = fit(folder, [member(r, 2 * r) for r in range(int(replicas))], mode=mode)
+    mode, _, parts = mode.partition("/")
+    settings = dataclasses.replace(SETTINGS, micro_batches=int(parts or 1))
+    members = [member(r, 2 * r) for r in range(int(replicas))]
+    variables, progress = fit(folder, members, mode=mode, settings=settings, parts=settings.micro_batches)
     local = lambda x: np.asarray(x.addressable_data(0) if hosts else x)
     leaves = {jax.tree_util.keystr(path): local(x) for path, x in jax.tree_util.tree_leaves_with_path(variables)}
     if jax.process_index() == 0:

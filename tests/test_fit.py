@@ -130,11 +130,11 @@ def test_patience_stops_each_replica_by_itself(tmp_path):
     _, progress = fit(tmp_path, [member(0), member(1, 5)], settings=settings)
     assert all(progress.stopped) and progress.step < 30 * 7
     for r in range(2):
-        values = [record["dev"][r]["accuracy"] for record in progress.history]
-        best = int(np.argmax(values[: progress.history.index(progress.history[-1]) + 1]))
-        assert progress.best[r] == max(values[: best + 3])
-        assert progress.best_step[r] == progress.history[best]["step"]
-        assert progress.steps[r] <= progress.step
+        mine = [(h["step"], h["dev"][r]["accuracy"]) for h in progress.history if h["dev"][r] is not None]
+        best = max(range(len(mine)), key=lambda i: (mine[i][1], -i))
+        assert (progress.best_step[r], progress.best[r]) == mine[best]
+        assert len(mine) == best + 1 + 2  # two evaluations without improvement, and no record after them
+        assert progress.steps[r] == len(mine) * (7, 6)[r]  # updates an epoch; none after the stop
 
 
 def test_the_best_parameters_are_kept_not_the_last(tmp_path):

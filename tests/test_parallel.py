@@ -47,6 +47,13 @@ def test_eight_devices(tmp_path, alone, mode, replicas):
     same(found, alone[replicas])
 
 
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_micro_batches_on_several_devices(tmp_path, alone, mode):
+    """Neither 3 devices nor 4 parts divide 8 rows times the other."""
+    finish(start(tmp_path / "run.npz", f"{mode}/4", 1, 3))
+    same(dict(np.load(tmp_path / "run.npz")), alone[1])
+
+
 def test_two_hosts(tmp_path, alone):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
