@@ -40,12 +40,12 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
             raise ConfigError(f"{name} must lie between 0 and 2147483647, got {seed}")
     if config.folds > 1 and data.dev:
         raise ConfigError(f"data.dev = {data.dev} has no place in cross-validation: set --config.data.dev= or folds=1")
-    if config.folds == 1 and data.test in (data.train, data.dev):
-        raise ConfigError(f"data.test = {data.test} is also data.train or data.dev: test on examples of their own")
     if config.folds == 1 and not data.test:
         raise ConfigError(f"data.test: corpus '{data.corpus}' needs a test split, or --config.folds=10")
     if config.folds == 1 and data.train in (data.dev, data.test):
         raise ConfigError(f"data.train: split '{data.train}' is also data.dev or data.test; none may be trained on")
+    if config.folds == 1 and data.test == data.dev:
+        raise ConfigError(f"data.test = {data.test} is also data.dev: select and test on different examples")
     columns = (data.text, data.label)
     corpus = load_corpus(
         data.corpus, columns=columns, splits=split_names(config), data_dir=data_dir, manual_dir=manual_dir

@@ -154,7 +154,7 @@ def test_the_result(finished, bench):
     words = {word for _, text in sentences(72, 1) for word in text.split()}
     vocabulary = len(words) + 2
     assert result["params"] == vocabulary * 8 + sum(h * 8 * 4 + 4 for h in (3, 4, 5)) + 12 * 2 + 2
-    assert result["steps"] == 12 * 8
+    assert result["steps"] == 24 * 8
     assert result["seconds"] > 0 and result["examples_per_second"] > 0
     data = result["data"]
     assert (data["corpus"], data["version"], data["vocabulary"], data["cut"]) == ("sst2", "1.0.0", vocabulary, 0)
@@ -186,7 +186,7 @@ def test_what_it_prints(bench, finished, tmp_path):
     assert f"test  accuracy  {accuracy:.2f} % (n = 1)\n" in first.out
     assert first.out.endswith(f"result: {tmp_path / 'W' / 'result.json'}\n")
     reports = re.findall(r"^training: epoch (\d+), step (\d+), loss \d\.\d{4}, dev accuracy [\d.]+ %$", first.err, re.M)
-    assert reports == [(str(epoch), str(8 * epoch)) for epoch in range(1, 13)]
+    assert reports == [(str(epoch), str(8 * epoch)) for epoch in range(1, 25)]
     assert len(reports) == first.err.count("\n")
     assert result_of(tmp_path / "W")["metrics"] == result_of(finished)["metrics"]
 
@@ -220,7 +220,7 @@ def test_tensorboard_events(finished):
         ("train/loss", [(h["step"], h["train_loss"]) for h in record["history"]]),
     ):
         np.testing.assert_allclose(found[tag], wanted, rtol=1e-6)
-        assert len(wanted) == 12
+        assert len(wanted) == 24
 
 
 def test_what_is_left_in_the_workdir(finished):
@@ -373,7 +373,7 @@ def test_changed_corpus_files_are_refused(stopped):
     message = r"its run was started on other data \(corpus sst2, digest \w{12}, now \w{12}\); choose another workdir or"
     bench.refused(3, message, folder, EAGER)
     path.write_bytes(before)
-    assert bench.run(folder, EAGER)["steps"] == 96
+    assert bench.run(folder, EAGER)["steps"] == 192
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(stopped, bench, finished):
@@ -384,7 +384,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(stopped, bench, fini
             path.write_bytes(path.read_bytes()[:10])
     outcome = call(run.main, *own.arguments(folder, EAGER))
     first, second = outcome.err.splitlines()[:2]
-    assert re.search(r"checkpoints/20: damaged checkpoint \(.+\); using the one before it$", first)
+    assert re.search(r"checkpoints/20: damaged checkpoint \(.+\); going on from step \d+$", first)
     assert second.startswith("training: epoch 3, step 24,")
     assert outcome.code == 0 and "Traceback" not in outcome.err
     assert result_of(folder)["metrics"] == result_of(finished)["metrics"]
@@ -479,7 +479,12 @@ def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
         ({"folds": 0}, r"folds and replicas must be at least 1, got 0 and 1$"),
         ({"folds": -3}, r"folds and replicas must be at least 1"),
         ({"replicas": 0}, r"folds and replicas must be at least 1, got 1 and 0$"),
-        ({"folds": 25}, r"folds = 25 is too many for the 72 examples of 'sst2'$"),
+        (
+            {"folds": 3},
+            r"data\.dev = validation has no place in cross-validation: set --config\.data\.dev= or folds=1$",
+        ),
+        ({"data.test": "validation"}, r"data\.test = validation is also data\.dev"),
+        ({"folds": 25, "data.dev": ""}, r"folds = 25 is too many for the 72 examples of 'sst2'$"),
         ({"seed": -1}, r"run: seed must lie between 0 and 2147483647, got -1$"),
         ({"seed": 2**31}, r"run: seed must lie between"),
         ({"data.split_seed": -1}, r"run: data\.split_seed must lie between"),
