@@ -3,10 +3,12 @@
 Dimension letters: B sentences in the batch, L positions, D features.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 
 def length_mask(lengths: Int[Array, " B"], size: int) -> Bool[Array, "B {size}"]:
@@ -35,13 +37,29 @@ def masked_softmax(scores: Float[Array, "*batch L"], mask: Bool[Array, "*#batch 
     return weights / jnp.where(total == 0.0, 1.0, total)
 
 
+def hash_bits(words: UInt32[Array, "2"], counter: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """32 bits for every `counter`: MurmurHash3's 32-bit finaliser, twice, each time after a word of the key.
+
+    A hash of a counter, as in Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". JAX's own threefry
+    makes better bits than a dropout mask needs, in 20 rounds: it took a third of a Transformer's step on a CPU."""
+    for word in words:
+        counter = counter ^ word
+        counter = (counter ^ (counter >> 16)) * jnp.uint32(0x85EBCA6B)
+        counter = (counter ^ (counter >> 13)) * jnp.uint32(0xC2B2AE35)
+        counter = counter ^ (counter >> 16)
+    return counter
+
+
 def keep_mask(key: Key[Array, ""], rows: Int[Array, " B"], shape: tuple[int, ...], keep: float) -> Bool[Array, "B ..."]:
-    """Bernoulli(keep) of shape `(B, *shape)`; row i depends on `key` and `rows[i]` alone.
+    """Bernoulli(keep) of shape `(B, *shape)`, to within 2⁻³²; row i depends on `key` and `rows[i]` alone.
 
     `rows` numbers the examples of the whole batch, so a batch cut into devices, hosts or micro-batches draws the
     masks that it draws uncut."""
-    draw = lambda row: jax.random.bernoulli(jax.random.fold_in(key, row), keep, shape)
-    return jax.vmap(draw)(rows)
+    size = math.prod(shape)
+    place = jnp.arange(size, dtype=jnp.uint32).reshape(shape)
+    first = rows.astype(jnp.uint32).reshape(-1, *(1 for _ in shape)) * jnp.uint32(size)
+    bits = hash_bits(jax.random.bits(key, (2,), jnp.uint32), first + place)
+    return bits < jnp.uint32(min(round(keep * 2**32), 2**32 - 1))
 
 
 class Dropout(nn.Module):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.layers import Dropout, keep_mask, length_mask, masked_max, masked_mean, masked_softmax
+from research.layers import Dropout, hash_bits, keep_mask, length_mask, masked_max, masked_mean, masked_softmax
 
 MASK = length_mask(jnp.array([3, 1, 0]), 4)
 
@@ -57,6 +57,37 @@ def test_dropout_keeps_the_share_it_should(keep):
     assert np.abs(mask.mean(axis=1) - keep).max() < error / np.sqrt(300)
     neighbours = np.corrcoef(mask[:-1].ravel(), mask[1:].ravel())[0, 1]
     assert abs(neighbours) < 5 / np.sqrt(mask.size)
+
+
+def test_masks_of_other_keys_steps_rows_and_places_are_not_correlated():
+    """A counter-based hash is only as good as its mixing: neighbours in every direction, and keys a bit apart."""
+    keys = [jax.random.fold_in(KEY, step) for step in range(4)]
+    masks = np.stack([keep_mask(key, jnp.arange(64), (20, 50), 0.5) for key in keys]).astype(np.float64)
+    bound = 5 / np.sqrt(masks[0].size)
+    pairs = {
+        "keys": (masks[:-1], masks[1:]),
+        "rows": (masks[:, :-1], masks[:, 1:]),
+        "positions": (masks[:, :, :-1], masks[:, :, 1:]),
+        "features": (masks[..., :-1], masks[..., 1:]),
+        "powers of two": (masks.reshape(4, -1)[:, :-1024], masks.reshape(4, -1)[:, 1024:]),
+    }
+    for name, (one, other) in pairs.items():
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < bound, name
+    close = [jnp.array(words, jnp.uint32) for words in ((1, 2), (1, 3), (0, 2), (3, 2))]
+    bits = [np.asarray(hash_bits(words, jnp.arange(1 << 16, dtype=jnp.uint32))) >> 31 for words in close]
+    correlations = np.corrcoef(np.stack(bits).astype(np.float64)) - np.eye(4)
+    assert np.abs(correlations).max() < 5 / np.sqrt(1 << 16)
+
+
+def test_every_bit_of_the_hash_is_as_often_one_as_zero_and_flips_with_every_bit_of_the_counter():
+    words = jax.random.bits(KEY, (2,), jnp.uint32)
+    counter = jnp.arange(1 << 14, dtype=jnp.uint32)
+    unpack = lambda x: np.unpackbits(np.asarray(x)[:, None].view(np.uint8), axis=1).astype(np.float64)
+    bits = unpack(hash_bits(words, counter))
+    assert np.abs(bits.mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(1 << 14)
+    for bit in range(32):
+        flipped = unpack(hash_bits(words, counter ^ jnp.uint32(1 << bit)))
+        assert np.abs((flipped != bits).mean(axis=0) - 0.5).max() < 0.03, bit
 
 
 def test_the_two_forms_of_dropout():
