@@ -6,11 +6,11 @@ Every line gets an object with the keys `line` (its number, from 1), `text`, `la
 token has no label: its `label` is null.
 """
 
-import itertools
+import codecs
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +31,7 @@ EXAMPLES = """examples:
   python -m experiments.predict --workdir runs/mr --input reviews.txt > labels.jsonl
   python -m experiments.predict --workdir runs/mr --replica 3 --input reviews.txt"""
 
-CHUNK = 5000  # lines sorted by length and labelled together
+BLOCK = 1 << 20  # bytes read and labelled at once
 
 
 class Predictor:
@@ -65,18 +65,20 @@ class Predictor:
 
     def _object(self, number: int, line: bytes, text: str, words: Sequence[str], row) -> dict:
         limit, warnings = self.data.buckets[-1], []
+        ids = self.vocabulary.encode(words)
+        unknown = sum(id == UNKNOWN for id in ids)
         if not _is_utf8(line):
             warnings.append("not UTF-8: undecodable bytes read as U+FFFD")
         if len(words) > limit:
             warnings.append(f"cut to the first {limit} of {len(words)} tokens")
         record = {"line": number, "text": text, "label": None}
-        if words:
+        if words and (unknown < len(ids) or self.data.unknown != "skip"):
             best = int(row.argmax())
             record |= {"label": self.label_names[best], "probability": round(float(row[best]), 6)}
             record["probabilities"] = {name: round(float(p), 6) for name, p in zip(self.label_names, row)}
-            record["unknown"] = sum(id == UNKNOWN for id in self.vocabulary.encode(words))
+            record["unknown"] = unknown
         else:
-            warnings.append("no token to classify")
+            warnings.append("no known token to classify" if words else "no token to classify")
         return record | ({"warning": "; ".join(warnings)} if warnings else {})
 
 
@@ -88,18 +90,18 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def read_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Lines without their end ("\\n", or "\\r\\n")."""
-    for line in file:
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def predict(predictor: Predictor, lines: Iterable[bytes], *, chunk: int = CHUNK) -> Iterator[dict]:
-    """Objects for any number of lines, `chunk` at a time, so that memory does not grow with the input."""
-    lines, first = iter(lines), 1
-    while part := list(itertools.islice(lines, chunk)):
-        yield from predictor.label(part, first)
-        first += len(part)
+def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of `file` without their ends ("\\n", or "\\r\\n") and without a byte order mark, as many at a time as
+    there are to read at once: a mebibyte of a file, one line of a terminal, what has arrived of a pipe."""
+    rest, first = b"", True
+    while block := file.read1(BLOCK):
+        *lines, rest = (rest + block).split(b"\n")
+        if first and lines:
+            lines[0], first = lines[0].removeprefix(codecs.BOM_UTF8), False
+        if lines:
+            yield [line.removesuffix(b"\r") for line in lines]
+    if rest:
+        yield [rest.removeprefix(codecs.BOM_UTF8) if first else rest]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -117,15 +119,19 @@ def main(argv: Sequence[str]) -> None:
         file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
     except OSError as error:
         raise DataError(f"--input {flags.input}: {error.strerror}") from error
-    with file:
-        began, count = time.monotonic(), 0
-        chunk = 1 if file.isatty() else CHUNK  # a person at the terminal gets an answer after every line
-        hidden = not sys.stderr.isatty() or sys.stdout.isatty()
-        for record in tqdm(predict(predictor, read_lines(file), chunk=chunk), unit=" lines", disable=hidden):
-            print(json.dumps(record, ensure_ascii=False), flush=chunk == 1)
-            count += 1
-    if chunk > 1:
-        sys.stderr.write(f"{count} lines in {time.monotonic() - began:.1f} s\n")
+    began, count = time.monotonic(), 0
+    bar = tqdm(unit=" lines", disable=not sys.stderr.isatty() or sys.stdout.isatty())
+    try:
+        with file, bar:
+            for lines in read_blocks(file):
+                for record in predictor.label(lines, count + 1):
+                    print(json.dumps(record, ensure_ascii=False))
+                    bar.update()
+                count += len(lines)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise cli.Interrupted(f"interrupted after {count} lines") from None
+    sys.stderr.write(f"{count} lines in {time.monotonic() - began:.1f} s\n")
 
 
 if __name__ == "__main__":

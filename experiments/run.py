@@ -2,30 +2,31 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.workdir import RoomyCheckpoints, Workdir, is_leader, require_room
+from experiments.workdir import Workdir, is_leader
 from research import datasets
-from research.checkpoints import save_arrays
+from research.checkpoints import Checkpoints, save_arrays
 from research.errors import ConfigError
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
 from research.parallel import Placement
 from research.tasks import make_task
-from research.word_vectors import embedding_matrix
+from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
     """examples:
@@ -44,9 +45,13 @@ class Events:
     Not SummaryWriter: its thread dies of a full disk with a traceback, and whoever adds to its queue then waits."""
 
     def __init__(self, folder: Path):
-        self._file = EventsWriter(str(folder / "events"))
+        self._file, self._begun = EventsWriter(str(folder / "events")), False
 
     def add(self, step: int, scalars: dict[str, float]) -> None:
+        if not self._begun:  # tells TensorBoard to forget what an interrupted process wrote from this step on
+            start = SessionLog(status=SessionLog.SessionStatus.START)
+            self._file.write_event(Event(wall_time=time.time(), step=step, session_log=start))
+            self._begun = True
         for name, value in scalars.items():
             self._file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
         self._file.flush()
@@ -93,8 +98,8 @@ class Console:
             writer.close()
 
 
-def word_vectors(config: ConfigDict, tokens: Sequence[str], seed: int, quiet: bool) -> np.ndarray | None:
-    """The matrix of `config.word_vectors` for a vocabulary, None if it names no file."""
+def word_vectors(config: ConfigDict, words: Sequence[str], quiet: bool) -> dict[str, np.ndarray] | None:
+    """The vectors that the file of `config.word_vectors` has for `words`, None if it names no file."""
     path = config.word_vectors.path
     variant = config.model.get("variant", "rand")
     if not path:
@@ -109,7 +114,18 @@ def word_vectors(config: ConfigDict, tokens: Sequence[str], seed: int, quiet: bo
             bar.total = total
             bar.update(done - bar.n)
 
-        return embedding_matrix(path, tokens, dim=config.model.embedding_dim, seed=seed, progress=progress)[0]
+        return read_vectors(path, words, dim=config.model.embedding_dim, progress=progress)
+
+
+def digest_of(vectors: Mapping[str, np.ndarray] | None) -> str:
+    """SHA-256 of words and vectors, empty without any."""
+    if vectors is None:
+        return ""
+    digest = hashlib.sha256()
+    for word in sorted(vectors):
+        digest.update(f"{word}\n".encode("utf-8", "surrogatepass"))
+        digest.update(np.ascontiguousarray(vectors[word], "<f4"))
+    return digest.hexdigest()
 
 
 def settings_of(config: ConfigDict) -> Settings:
@@ -173,12 +189,16 @@ def run(
         placement = Placement(size, config.train.parallel, config.train.stream, config.train.micro_batches)
         row_decay = config.optimizer.rho if config.optimizer.by_rows else None
         trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
-        folder.start(corpus, vocab_size)
+        words = dict.fromkeys(
+            token for d in data for token in d.vocabulary.tokens[1:]
+        )  # one pass over the file for all
+        vectors = word_vectors(config, tuple(words), quiet)
+        folder.start(corpus, vocab_size, digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
         for first in range(0, total, size):
             numbers = range(first, first + size)
             if not all(folder.finished(n) for n in numbers):
-                members = [_member(config, data, vocab_size, n, quiet) for n in numbers]
+                members = [_member(config, data, vocab_size, vectors, n) for n in numbers]
                 for n in numbers:
                     folder.replica(n).mkdir(exist_ok=True)
                     if is_leader():
@@ -192,13 +212,15 @@ def run(
         return folder.finish(params=params, data=facts, seconds=spent)
 
 
-def _member(config: ConfigDict, data: Sequence[datasets.Dataset], vocab_size: int, number: int, quiet: bool) -> Member:
+def _member(config: ConfigDict, data: Sequence[datasets.Dataset], vocab_size: int, vectors, number: int) -> Member:
     """Replica `number`: seed number // folds, fold number % folds."""
     seed, fold = divmod(number, config.folds)
-    vectors = word_vectors(config, data[fold].vocabulary.tokens, config.seed + seed, quiet)
+    matrix = None
     if vectors is not None:
-        vectors = np.pad(vectors, ((0, vocab_size - len(vectors)), (0, 0)))
-    return Member((config.seed + seed, fold), data[fold].table, data[fold].splits, vectors)
+        tokens = data[fold].vocabulary.tokens
+        matrix = embedding_matrix(vectors, tokens, dim=config.model.embedding_dim, seed=config.seed + seed)
+        matrix = np.pad(matrix, ((0, vocab_size - len(matrix)), (0, 0)))
+    return Member((config.seed + seed, fold), data[fold].table, data[fold].splits, matrix)
 
 
 def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers: Sequence[int], quiet: bool) -> None:
@@ -207,7 +229,7 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
     total = folder.config.replicas * folder.config.folds
     title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
     console = Console(folders, title, quiet=quiet)
-    checkpoints = RoomyCheckpoints(folders[0] / "checkpoints", warn=console.say)
+    checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
     try:
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
@@ -229,7 +251,6 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
         console.close()
     for r, path in enumerate(folders):
         mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
-        require_room(path, mine)
         save_arrays(path / "best", mine)
         record = {
             "metrics": {split: values[r] for split, values in scores.items()},

@@ -18,13 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.environment import environment
 from experiments.statistics import summary
-from research.checkpoints import Checkpoints
 from research.corpora import Corpus
 from research.errors import ConfigError, DataError
 
@@ -50,23 +48,6 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}); remove the workdir and run again") from error
-
-
-def require_room(folder: Path, arrays: PyTree) -> None:
-    """OSError (ENOSPC) unless the disk has room for `arrays` as Orbax writes them: twice, before it merges its files.
-
-    Asked before, because Orbax cannot stop half-way without tracebacks from its threads."""
-    needed = 2 * sum(x.nbytes for x in jax.tree.leaves(arrays)) + 1024**2
-    if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-
-
-class RoomyCheckpoints(Checkpoints):
-    """Checkpoints that begin no save for which the disk has no room."""
-
-    def save(self, step: int, arrays: PyTree, record: dict) -> None:
-        require_room(self.folder, arrays)
-        super().save(step, arrays, record)
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
@@ -99,17 +80,25 @@ class Workdir:
                 self._lock = (self.path / ".lock").open("w")
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._unlock()
             raise ConfigError(f"--workdir {self.path}: another process is running there") from error
         except OSError as error:
             raise ConfigError(f"--workdir {self.path}: cannot be written ({error.strerror}); choose another") from error
-        self._refuse_other_config()
-        if (self.path / "result.json").is_file():
-            self.result = read_json(self.path / "result.json")
+        try:
+            self._refuse_other_config()
+            if (self.path / "result.json").is_file():
+                self.result = read_json(self.path / "result.json")
+        except (ConfigError, DataError):
+            self._unlock()
+            raise
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._unlock()
         full, kept = _is_full_disk(error), self._kept()
         if full and not kept:
             raise ConfigError(f"--workdir {self.path}: the disk is full, nothing was kept; choose another") from error
@@ -151,18 +140,18 @@ class Workdir:
                 f"--workdir {self.path}: holds a run of another configuration ({listed}); choose another workdir"
             )
 
-    def start(self, corpus: Corpus, vocab_size: int) -> None:
-        """Records what the run is, or refuses to go on with other data (DataError)."""
-        if (old := self._record()) is not None:
-            if old["digest"] != corpus.digest:
-                raise DataError(
-                    f"--workdir {self.path}: its run was started on other data (corpus {old['corpus']}, digest "
-                    f"{old['digest'][:12]}, now {corpus.digest[:12]}); choose another workdir or restore the files"
-                )
-            return
+    def start(self, corpus: Corpus, vocab_size: int, vectors_digest: str) -> None:
+        """Records what the run is, or refuses to go on with another corpus or other word vectors (DataError)."""
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
-        record |= {"label_names": list(corpus.label_names), "vocab_size": vocab_size}
-        self.write(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
+        record |= {"word_vectors": vectors_digest, "label_names": list(corpus.label_names), "vocab_size": vocab_size}
+        if (old := self._record()) is None:
+            self.write(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
+        for name, what in (("digest", f"corpus {corpus.name}"), ("word_vectors", "word vectors")):
+            if old is not None and old.get(name) != record[name]:
+                raise DataError(
+                    f"--workdir {self.path}: its run was started on other data ({what}, digest "
+                    f"{str(old.get(name))[:12]}, now {record[name][:12]}); choose another workdir or restore the files"
+                )
 
     @staticmethod
     def write(path: Path, content: dict) -> None:

@@ -4,6 +4,8 @@ A checkpoint holds arrays (parameters, optimiser state, ...) and a JSON record (
 record also keeps a checksum of every array, so that damage is noticed even where the file format would not.
 """
 
+import errno
+import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -34,6 +36,15 @@ def _checksums(flat: dict[str, jax.Array]) -> dict[str, int]:
     return sums
 
 
+def _require_room(folder: Path, arrays: PyTree) -> None:
+    """OSError (ENOSPC) unless the disk has room for `arrays` as Orbax writes them: twice, before it merges its files.
+
+    Asked before, because Orbax cannot stop half-way without tracebacks from its threads."""
+    needed = 2 * sum(x.nbytes for x in jax.tree.leaves(arrays)) + 1024**2
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 class Checkpoints:
     """The checkpoints of one training run, by step, in a folder of their own; the newest `keep` stay.
 
@@ -45,9 +56,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, arrays: PyTree, record: dict) -> None:
-        """Starts a save; `wait` makes sure of it. A step that is there already is left as it is."""
+        """Starts a save; `wait` makes sure of it. A step that is there already is left as it is. OSError (ENOSPC)
+        where the disk has no room for it: no save is begun."""
         if step in self._manager.all_steps():
             return
+        _require_room(self.folder, arrays)
         flat = _flat(arrays)
         record = {"checksums": _checksums(flat), "record": record}
         self._manager.save(
@@ -108,7 +121,9 @@ class Checkpoints:
 
 
 def save_arrays(path: Path, arrays: PyTree) -> None:
-    """Writes the leaves of a tree of dicts to `path` (a folder), replacing what is there."""
+    """Writes the leaves of a tree of dicts to `path` (a folder), replacing what is there. OSError (ENOSPC) where the
+    disk has no room for it."""
+    _require_room(Path(path).parent, arrays)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), arrays, force=True)
 

@@ -22,12 +22,12 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, takewhile
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from research.errors import DataError
 
@@ -42,21 +42,16 @@ _NUMERALS = b"0123456789+-.eE"
 _PRINTABLE = bytes(range(0x21, 0x7F))
 
 
-def embedding_matrix(
-    path: str | os.PathLike, tokens: Sequence[str], *, dim: int, seed: int, progress: Progress | None = None
-) -> tuple[Float[np.ndarray, "vocab dim"], Bool[np.ndarray, " vocab"]]:
-    """The rows of a word-vector file for `tokens`, in their order, and which of them the file holds.
+def read_vectors(
+    path: str | os.PathLike, tokens: Iterable[str], *, dim: int, progress: Progress | None = None
+) -> dict[str, Float[np.ndarray, " dim"]]:
+    """The vectors of those of `tokens` that a word-vector file holds.
 
     A word is matched exactly, as its UTF-8 bytes: case, width and Unicode form count, and words of the file that are
     not UTF-8 match nothing. Of duplicate words the first wins. GloVe's words may hold blanks (`. . .`): the last `dim`
-    fields of a line are the vector. `tokens` are distinct; token 0 is the padding, whose row is zero and never found.
+    fields of a line are the vector.
 
-    The row of an unknown word is drawn from U[-a, a]^dim with a = sqrt(3 * variance), "chosen such that the randomly
-    initialized vectors have the same variance as the pre-trained ones" (section 4.3, third observation). The paper
-    names one a for all dimensions, so the variance is that of all components of the found rows taken together. The
-    draw depends on `seed` and the row's index, not on the order of the file or on what else it holds.
-
-    Memory is that of the matrix and about 16 MB, whatever the file's size (measured on 1 GB). `progress(done, total)`
+    Memory is that of the vectors and about 16 MB, whatever the file's size (measured on 1 GB). `progress(done, total)`
     is called after each MiB of content with bytes of the file on disk.
 
     Raises DataError, naming the line (text) or the byte and the number of the word (binary, counted in the unpacked
@@ -64,35 +59,49 @@ def embedding_matrix(
     components, if a wanted vector is malformed, NaN or Inf (also beyond float32's range), or if no token is in it.
     """
     path = Path(path)
-    rows = {token.encode("utf-8", "surrogatepass"): row for row, token in enumerate(tokens) if row > 0}
-    matrix = np.random.default_rng(seed).random((len(tokens), dim), dtype=np.float32)
-    found = np.zeros(len(tokens), dtype=bool)
-    matrix *= 2
-    matrix -= 1
-    for row, vector in _vectors(path, rows, dim, progress):
-        matrix[row], found[row] = vector, True
-    if not found.any():
+    wanted = {token.encode("utf-8", "surrogatepass"): token for token in tokens}
+    some = list(wanted.values())[:5]
+    vectors = dict(_vectors(path, wanted, dim, progress))
+    if not vectors:
         raise DataError(
-            f"{path}: holds none of the {len(tokens) - 1} words of the vocabulary, such as "
-            f"{', '.join(repr(token[:40]) for token in tokens[1:6])}: another language, casing (data.lower) or "
+            f"{path}: holds none of the {len(wanted)} words of the vocabulary, such as "
+            f"{', '.join(repr(token[:40]) for token in some)}: another language, casing (data.lower) or "
             "data.tokenizer?"
         )
-    bound = min(math.sqrt(3 * _variance(matrix, found)), float(np.finfo(np.float32).max))
-    np.multiply(matrix, bound, out=matrix, where=~found[:, None])
+    return vectors
+
+
+def embedding_matrix(
+    vectors: Mapping[str, Float[np.ndarray, " dim"]], tokens: Sequence[str], *, dim: int, seed: int
+) -> Float[np.ndarray, "vocab dim"]:
+    """The rows of `vectors` for `tokens`, in their order; token 0 is the padding, whose row is zero.
+
+    The row of an unknown word is drawn from U[-a, a]^dim with a = sqrt(3 * variance), "chosen such that the randomly
+    initialized vectors have the same variance as the pre-trained ones" (section 4.3, third observation). The paper
+    names one a for all dimensions, so the variance is that of all components of `vectors` taken together. The draw
+    depends on `seed` and the row's index, not on the order of the file or on what else it holds."""
+    matrix = np.random.default_rng(seed).random((len(tokens), dim), dtype=np.float32)
+    bound = min(math.sqrt(3 * _variance(vectors.values(), dim)), float(np.finfo(np.float32).max))
+    matrix *= 2
+    matrix -= 1
+    for row, token in enumerate(tokens):
+        if (vector := vectors.get(token)) is not None:
+            matrix[row] = vector
+        else:
+            matrix[row] *= bound
     matrix[0] = 0
-    return matrix, found
+    return matrix
 
 
-def _variance(matrix: Float[np.ndarray, "vocab dim"], found: Bool[np.ndarray, " vocab"]) -> float:
-    """Variance of all components of the found rows, in float64, a thousand rows at a time: no second matrix."""
-    parts = np.array_split(np.flatnonzero(found), 1 + len(matrix) // 1024)
-    size = int(found.sum()) * matrix.shape[1]
-    mean = sum(matrix[part].sum(dtype=np.float64) for part in parts) / size
-    return sum(float(np.square(matrix[part] - mean).sum()) for part in parts) / size
+def _variance(vectors: Collection[Float[np.ndarray, " dim"]], dim: int) -> float:
+    """Variance of all components, in float64, a vector at a time: no second matrix."""
+    size = len(vectors) * dim
+    mean = sum(vector.sum(dtype=np.float64) for vector in vectors) / size
+    return sum(float(np.square(vector - mean).sum()) for vector in vectors) / size
 
 
-def _vectors(path: Path, rows: dict[bytes, int], dim: int, progress: Progress | None) -> Iterator:
-    """Yields (row, vector) of the wanted words. Takes a word out of `rows` at its first occurrence."""
+def _vectors(path: Path, wanted: dict[bytes, str], dim: int, progress: Progress | None) -> Iterator:
+    """Yields (token, vector) of the wanted words. Takes a word out of `wanted` at its first occurrence."""
     blocks = _blocks(path, progress)
     head = next(blocks, b"")
     if not head.strip():
@@ -102,10 +111,10 @@ def _vectors(path: Path, rows: dict[bytes, int], dim: int, progress: Progress | 
     line, _, body = head.partition(b"\n")
     count = _header(path, line, dim)
     if count is None:
-        return _text_vectors(path, chain([head], blocks), rows, dim, None)
+        return _text_vectors(path, chain([head], blocks), wanted, dim, None)
     if _looks_like_text(body, dim, cut=len(head) == _BLOCK):
-        return _text_vectors(path, chain([body], blocks), rows, dim, count)
-    return _binary_vectors(path, (len(line) + 1, body, blocks), rows, dim, count)
+        return _text_vectors(path, chain([body], blocks), wanted, dim, count)
+    return _binary_vectors(path, (len(line) + 1, body, blocks), wanted, dim, count)
 
 
 def _blocks(path: Path, progress: Progress | None) -> Iterator[bytes]:
@@ -162,7 +171,9 @@ def _looks_like_text(body: bytes, dim: int, cut: bool) -> bool:
     return not characters.translate(None, _PRINTABLE) and any(len(vector) == dim for vector in vectors)
 
 
-def _text_vectors(path: Path, blocks: Iterable[bytes], rows: dict[bytes, int], dim: int, count: int | None) -> Iterator:
+def _text_vectors(
+    path: Path, blocks: Iterable[bytes], wanted: dict[bytes, str], dim: int, count: int | None
+) -> Iterator:
     words = 0
     for number, line in _lines(path, blocks, 1 if count is None else 2):
         line = line.rstrip()
@@ -173,9 +184,9 @@ def _text_vectors(path: Path, blocks: Iterable[bytes], rows: dict[bytes, int], d
         word, vector = line.split(b" ", 1) if line.count(b" ") == dim else _split_odd_line(line, dim)
         if vector is None:
             raise _wrong_length(path, number, line, dim, first=words == 1 and count is None)
-        row = rows.pop(word, None)
-        if row is not None:
-            yield row, _checked(_parse(vector, dim, f"{path}:{number}", word), f"{path}:{number}", word)
+        token = wanted.pop(word, None)
+        if token is not None:
+            yield token, _checked(_parse(vector, dim, f"{path}:{number}", word), f"{path}:{number}", word)
     if count is not None and words != count:
         raise DataError(
             f"{path}:1: the header promises {count} words, but {words} follow: truncated or damaged; fetch it again"
@@ -237,7 +248,7 @@ def _show(word: bytes) -> str:
 
 
 def _binary_vectors(
-    path: Path, content: tuple[int, bytes, Iterator[bytes]], rows: dict[bytes, int], dim: int, count: int
+    path: Path, content: tuple[int, bytes, Iterator[bytes]], wanted: dict[bytes, str], dim: int, count: int
 ) -> Iterator:
     """`content` is the byte at which the vectors begin, the bytes already read from there, and the blocks to come."""
     base, buffer, blocks = content
@@ -252,10 +263,10 @@ def _binary_vectors(
                 raise DataError(f"{where}: the file ends before this word's vector does: truncated; fetch it again")
             base, buffer, start = base + start, buffer[start:] + block, 0
         word = buffer[start:blank].lstrip(b"\n")
-        row = rows.pop(word, None)
-        if row is not None:
-            vector = np.frombuffer(buffer, "<f4", dim, blank + 1)
-            yield row, _checked(vector, f"{path}: byte {base + start} (word {number} of {count})", word)
+        token = wanted.pop(word, None)
+        if token is not None:
+            vector = np.frombuffer(buffer, "<f4", dim, blank + 1).copy()  # a view would keep the block
+            yield token, _checked(vector, f"{path}: byte {base + start} (word {number} of {count})", word)
         start = blank + 1 + 4 * dim
     if any(block.strip() for block in chain([buffer[start:]], blocks)):
         raise DataError(f"{path}: byte {base + start}: goes on after the {count} words of its header: fetch it again")

@@ -1,6 +1,7 @@
 """`python -m experiments.predict`: an object for every line, in order, whatever the line holds."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -46,13 +47,44 @@ def test_every_line_has_an_object(workdir, tmp_path):
             assert record["label"] == max(chances, key=chances.get) and record["probability"] == max(chances.values())
 
 
-def test_chunks_and_standard_input_give_the_same(workdir, tmp_path, monkeypatch):
-    content = "".join(f"{text}\n" for _, text in sentences(50, 9)).encode()
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_blocks_and_standard_input_give_the_same(workdir, tmp_path, monkeypatch, block):
+    content = "".join(f"{text}\r\n" for _, text in sentences(50, 9)).encode()[:-2]
     wanted = label(workdir, content, tmp_path)
-    monkeypatch.setattr(predict, "CHUNK", 7)
+    assert len(wanted) == 50 and not any(record["text"].endswith("\r") for record in wanted)
+    monkeypatch.setattr(predict, "BLOCK", block)
     assert label(workdir, content, tmp_path) == wanted
     outcome = call(predict.main, "--workdir", workdir, stdin=content)
     assert [json.loads(line) for line in outcome.out.splitlines()] == wanted
+
+
+def test_a_byte_order_mark_is_no_text(workdir, tmp_path):
+    for content in (b"\xef\xbb\xbfgood\n\xef\xbb\xbfgood\n", b"\xef\xbb\xbfgood"):
+        found = label(workdir, content, tmp_path)
+        assert (found[0]["text"], found[0]["unknown"]) == ("good", 0)
+    assert len(found) == 1
+
+
+def test_lines_of_a_pipe_are_answered_when_they_come(workdir):
+    command = [sys.executable, "-m", "experiments.predict", "--workdir", str(workdir)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        for line in (b"good\n", b"bad\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["text"] == line.decode().strip()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 75
+        assert process.stderr.read().decode() in [f"predict: interrupted after {count} lines\n" for count in (1, 2)]
+
+
+def test_a_run_that_skips_unknown_tokens_has_no_answer_to_unknown_ones_alone(tmp_path):
+    bench = Bench(tmp_path)
+    write_corpora(bench.root / "raw")
+    bench.run(tmp_path / "W", {"data.unknown": "skip", "train.epochs": 1})
+    found = label(tmp_path / "W", b"zzz zz\nzzz good\n", tmp_path)
+    assert found[0]["label"] is None and found[0]["warning"] == "no known token to classify"
+    assert found[1]["label"] is not None and found[1]["unknown"] == 1
 
 
 def test_its_labels_are_those_that_the_result_counts(workdir, tmp_path):

@@ -24,8 +24,10 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from experiments import ablate, cli, predict, run, workdir
+from experiments import ablate, cli, predict, run
 from experiments.ablations.textcnn import STUDY
+from research import checkpoints
+from research.checkpoints import load_arrays
 from research.corpora import classification
 from tests.test_cli import ROOT, Outcome, call, refused
 from tests.test_corpora import point_to
@@ -534,6 +536,54 @@ def test_word_vectors_of_another_dimension(bench, tmp_path):
     bench.refused(3, r"run: .*vectors\.txt:1: .*3.*8", tmp_path / "W", changes)
 
 
+@pytest.fixture
+def vectors(tmp_path) -> Path:
+    """A word2vec text file of 8 dimensions for some of the words of `sentences`."""
+    words = ["good", "bad", "a", "b", "c"]
+    numbers = np.random.default_rng(0).normal(0, 0.3, (5, 8)).round(4)
+    rows = [" ".join([word, *map(str, row)]) for word, row in zip(words, numbers)]
+    path = tmp_path / "vectors.txt"
+    path.write_text("\n".join(["5 8", *rows, ""]))
+    return path
+
+
+def best_of(workdir: Path, number: int = 0) -> tuple[dict, dict]:
+    """Parameters of a finished replica and its rows by word."""
+    folder = workdir / f"replica_{number:02d}"
+    variables = load_arrays(folder / "best")
+    tokens = json.loads((folder / "vocabulary.json").read_text())
+    return variables, {token: index for index, token in enumerate(tokens)}
+
+
+def test_static_vectors_stay_and_tuned_ones_move(bench, tmp_path, vectors):
+    given = {line.split()[0]: np.float32(line.split()[1:]) for line in vectors.read_text().splitlines()[1:]}
+    for variant, tables in {"static": 1, "non_static": 1, "multichannel": 2}.items():
+        workdir = tmp_path / variant
+        changes = {"model.variant": variant, "word_vectors.path": vectors, "train.epochs": 3}
+        bench.run(workdir, changes)
+        variables, rows = best_of(workdir)
+        moved = {}
+        for kind in ("params", "constants"):
+            table = variables.get(kind, {}).get("embedding")
+            if table is not None:
+                moved[kind] = [word for word in given if not np.array_equal(table[rows[word]], given[word])]
+        assert len(moved) == tables
+        assert moved.get("constants", []) == [], "static rows are the file's"
+        assert "params" not in moved or set(moved["params"]) == set(given), "tuned rows have moved from the file's"
+
+
+def test_other_word_vectors_are_refused_on_resume_and_folds_read_the_file_once(bench, tmp_path, vectors, monkeypatch):
+    changes = {"data.corpus": "mr", "folds": 2, "data.dev": "", "data.train": "train", "train.epochs": 1}
+    changes |= {"model.variant": "static", "word_vectors.path": vectors}
+    reads, read = [], run.read_vectors
+    monkeypatch.setattr(run, "read_vectors", lambda *a, **k: reads.append(1) or read(*a, **k))
+    bench.run(tmp_path / "W", changes)
+    assert len(reads) == 1
+    (tmp_path / "W" / "result.json").unlink()
+    vectors.write_text(vectors.read_text().replace("good 0", "good 1"))
+    bench.refused(3, r"its run was started on other data \(word vectors, digest \w{12}, now", tmp_path / "W", changes)
+
+
 def test_a_diverging_run_names_the_steps_and_what_is_kept(bench, tmp_path):
     outcome = call(run.main, *bench.arguments(tmp_path / "W", {"optimizer.learning_rate": 1e38}))
     last = outcome.err.splitlines()[-1]
@@ -708,9 +758,7 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_and_the_run_goes_on(bench, fi
     assert bench.run(folder, EAGER)["metrics"] == result_of(finished)["metrics"]
 
 
-@pytest.mark.parametrize(
-    "place", ["run.save_arrays", "workdir.write_json", "run.Events.add", "run.RoomyCheckpoints.save"]
-)
+@pytest.mark.parametrize("place", ["run.save_arrays", "workdir.write_json", "run.Events.add", "run.Checkpoints.save"])
 def test_a_full_disk_at_any_place(stopped, finished, monkeypatch, place):
     """The same where a save fails half-way, over quota say; Orbax reports a ValueError."""
     bench, folder = stopped
@@ -744,11 +792,11 @@ def test_other_errors_stay_what_they_are(stopped, monkeypatch):
 
 def test_room_is_asked_for_before_a_save(tmp_path, monkeypatch):
     free = collections.namedtuple("Usage", "total used free")
-    monkeypatch.setattr(workdir.shutil, "disk_usage", lambda path: free(0, 0, 2 * 4000 + 1024**2 - 1))
-    workdir.require_room(tmp_path, {"a": np.zeros(999, np.float32)})
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: free(0, 0, 2 * 4000 + 1024**2 - 1))
+    checkpoints.save_arrays(tmp_path / "a", {"a": np.zeros(999, np.float32)})
     with pytest.raises(OSError, match="No space left") as error:
-        workdir.require_room(tmp_path, {"a": np.zeros(1000, np.float32)})
-    assert error.value.errno == errno.ENOSPC
+        checkpoints.save_arrays(tmp_path / "b", {"a": np.zeros(1000, np.float32)})
+    assert error.value.errno == errno.ENOSPC and not (tmp_path / "b").exists()
 
 
 def test_predict_needs_a_finished_run(stopped, tmp_path):
