@@ -172,6 +172,26 @@ def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoin
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(shapes.state.params))
 
 
+class NotDifferentiable(Classification):
+    """Its loss is finite and its gradient is not: the parameters are NaN from the first step on."""
+
+    def loss(self, variables, batch, key):
+        total, weight = super().loss(variables, batch, key)
+        bias = variables["params"]["convolution_1_bias"][0]
+        return total + 0.0 * jnp.sqrt(0.0 * bias), weight
+
+
+def test_nan_parameters_behind_a_finite_loss_are_never_selected(tmp_path):
+    settings = dataclasses.replace(SETTINGS, eval_every=1)
+    reporter = Silent()
+    made = Trainer(NotDifferentiable(net(), 2), optimizer(), settings, Placement(), row_decay=0.95)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(Diverged, match="between steps 1 and 1; first bad parameter: convolution_1_bias"):
+        made.fit([member()], checkpoints=checkpoints, reporter=reporter)
+    checkpoints.close()
+    assert reporter.records == []
+
+
 def copies_of(folder, tmp_path, name):
     target = tmp_path / name
     shutil.copytree(folder, target)

@@ -48,6 +48,18 @@ def test_eight_devices(tmp_path, alone, mode, replicas):
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_resuming_on_eight_devices_is_exact(tmp_path, mode):
+    """Interrupted within an epoch, the run ends with the very bits of one that was not."""
+    outs = [tmp_path / "whole.npz", tmp_path / "resumed.npz"]
+    for out, stop in zip(outs, (0, 10)):
+        finish(start(out, f"{mode}/1/{stop}", 1, 8))
+    whole, resumed = (dict(np.load(out)) for out in outs)
+    assert set(whole) == set(resumed) and whole["devices"] == 8
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_micro_batches_on_several_devices(tmp_path, alone, mode):
     """Neither 3 devices nor 4 parts divide 8 rows times the other."""
     finish(start(tmp_path / "run.npz", f"{mode}/4", 1, 3))
