@@ -21,7 +21,9 @@ def defaults() -> ConfigDict:
     config.data.train = "train"  # the corpus's splits
     config.data.dev = ""  # empty: dev_fraction of the training split, drawn at random
     config.data.test = "test"
+    config.data.more_tests = ()  # further splits to score
     config.data.dev_fraction = 0.1
+    config.data.train_fraction = 1.0  # less: a random part of the training examples
     config.data.split_seed = 0  # of folds and of the dev part; the same for all replicas
     config.data.tokenizer = "blank"  # blank, clean_str, character, mixed or jieba: research/text.py
     config.data.lower = True
@@ -36,14 +38,39 @@ def defaults() -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 10
     config.train.batch_size = 50
+    config.train.batch_tokens = 0  # tokens of a batch's longest column, with its padding; 0: batch_size rows
     config.train.eval_batch_size = 250
     config.train.micro_batches = 1  # parts of a batch whose gradients are computed one after another
     config.train.eval_every = 0  # steps between evaluations of the dev split; 0: once an epoch
     config.train.monitor = "accuracy"  # the dev metric that chooses the parameters to keep
+    config.train.average = 0  # keep the mean of the parameters at so many last evaluations; 0: keep the best
     config.train.patience = 0  # evaluations without improvement before a replica stops; 0: trains all epochs
     config.train.log_every = 20  # steps between updates of the progress bar and checks for NaN
     config.train.checkpoint_seconds = 60.0  # least time between checkpoints
     config.train.parallel = "jit"  # over a sharded batch, or pmap
     config.train.replicas_together = "auto"  # in one vmapped program: yes, no, or auto (yes on accelerators)
     config.train.stream = False  # batches put together on the host and prefetched, for corpora too large for the device
+    return config
+
+
+def translation_defaults() -> ConfigDict:
+    """The fields of translation: `data.source` and `data.target` name the columns, in place of text and label."""
+    config = defaults()
+    config.task = "translation"
+    del config.data.text, config.data.label, config.word_vectors
+    config.data.source = ""  # languages by their codes, where the corpus has them
+    config.data.target = ""
+    config.data.tokenizer = "bpe"  # bpe or unigram (sentencepiece), or a tokeniser of research/text.py
+    config.data.target_tokenizer = ""  # empty: the same
+    config.data.subword_size = 8000
+    config.data.joint = True  # one vocabulary for both languages
+    config.data.lower = False
+    config.data.pack = False  # several training pairs in a row
+    config.train.monitor = "loss"
+    config.train.label_smoothing = 0.1
+    config.decode = ConfigDict()
+    config.decode.beam = 4
+    config.decode.alpha = 0.6  # of the length penalty
+    config.decode.extra = 50  # longest output: the source's length and so many tokens
+    config.decode.batch_size = 64
     return config

@@ -1,4 +1,4 @@
-"""Times a paper's training step against PyTorch on this machine, in one interleaved run.
+"""Times a paper's training step (and decoding) against PyTorch on this machine, in one interleaved run.
 
 Every framework runs in a process of its own with the same allocator settings; they take turns, `--steps` steps a turn,
 so that a machine whose speed drifts treats all alike. Printed are the medians over the turns, our ratio to the faster
@@ -94,7 +94,7 @@ def compare(paper: str, names: Sequence[str], kind: str, rounds: int, steps: int
 
 
 def show(kind: str, found: dict) -> float | None:
-    """Prints a table; the ratio of our median to the best of the others, None if there are none."""
+    """Prints a table; the ratio of our median to PyTorch's best, None without PyTorch."""
     print(
         f"\n{kind:12} {'median ms':>10} {'min':>8} {'max':>8} {'first step s':>13} {'resident MiB, first to last':>28}"
     )
@@ -104,7 +104,7 @@ def show(kind: str, found: dict) -> float | None:
             first += f" ({row['first_step_seconds_cached']:.1f} cached)"
         memory = f"{row['resident_mib'][0]} to {row['resident_mib'][-1]}"
         print(f"{name:14} {row['median_ms']:8.1f} {row['min_ms']:8.1f} {row['max_ms']:8.1f} {first:>18} {memory:>20}")
-    others = [row["median_ms"] for name, row in found.items() if name != "jax"]
+    others = [row["median_ms"] for name, row in found.items() if name.startswith("torch")]
     if not others:
         return None
     ratio = found["jax"]["median_ms"] / min(others)
@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> None:
         p.stem for p in (Path(__file__).parent / "benchmarks").glob("*.py") if p.stem not in ("__init__", "worker")
     )
     parser = cli.parser("benchmark", __doc__, EXAMPLES)
-    parser.add_argument("paper", choices=papers, help="whose training step")
+    parser.add_argument("paper", choices=papers, help="whose steps")
     parser.add_argument("--rounds", type=int, default=15, help="turns of every framework (default: 15)")
     parser.add_argument("--steps", type=int, default=20, help="steps a turn (default: 20)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
@@ -127,13 +127,13 @@ def main(argv: Sequence[str]) -> None:
     if flags.output and not flags.output.parent.is_dir():
         raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     paper = importlib.import_module(f"experiments.benchmarks.{flags.paper}")
-    names = list(paper.WORKERS)
-    if importlib.util.find_spec("torch") is None:
+    without = importlib.util.find_spec("torch") is None
+    if without:
         print("PyTorch is skipped: it is not installed (pip install -r tests/requirements.txt)", file=sys.stderr)
-        names = names[:1]
     kinds = {}
-    for kind in paper.KINDS:
-        found = compare(flags.paper, names, kind, flags.rounds, flags.steps)
+    for kind, (workers, steps) in paper.KINDS.items():
+        names = [name for name in workers if not (without and name.startswith("torch"))]
+        found = compare(flags.paper, names, kind, flags.rounds, steps or flags.steps)
         kinds[kind] = {"workers": found, "ratio": show(kind, found)}
     if flags.output:
         command = f"python -m experiments.benchmark {flags.paper} --rounds {flags.rounds} --steps {flags.steps}"

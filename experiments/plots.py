@@ -1,15 +1,26 @@
 """Plots of measured results."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import font_manager
 
 ROWS_A_COLUMN = 32
+CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "PingFang SC",
+)
 
 
 def ablation_plot(study: Mapping, path: Path) -> None:
@@ -72,6 +83,41 @@ def _draw(axis, groups: list, height: float) -> None:
     axis.grid(axis="x", color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def attention_plot(weights: np.ndarray, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> None:
+    """Where each target token looks: a map a head, and their mean, as a PNG.
+
+    Args:
+        weights: (heads, target, source), rows sum to 1.
+        path: file to write.
+
+    Chinese needs one of CHINESE_FONTS on the machine; without, its characters are drawn as boxes.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = [name for name in CHINESE_FONTS if name in installed]
+    with plt.rc_context({"font.sans-serif": [*fonts, "DejaVu Sans"]}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        _draw_attention(weights, source, target, title, path)
+
+
+def _draw_attention(weights, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> None:
+    maps = [("mean of the heads", weights.mean(axis=0)), *((f"head {n}", w) for n, w in enumerate(weights, 1))]
+    columns = min(len(maps), 3)
+    rows = -(-len(maps) // columns)
+    size = (1.2 + 0.3 * len(source), 1.2 + 0.26 * len(target))
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size[0], rows * size[1]), squeeze=False)
+    for axis in axes.flat[len(maps) :]:
+        axis.set_axis_off()
+    for axis, (name, values) in zip(axes.flat, maps):
+        axis.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+        axis.set_xticks(range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+        axis.set_yticks(range(len(target)), target, fontsize=8)
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
 
 
 def _title(study: Mapping) -> str:

@@ -1,12 +1,17 @@
-"""Labels lines of text with a finished run: one JSON object a line, in the order of the input.
+"""Applies a finished run to lines of text: one JSON object a line, in the order of the input.
 
-Every line gets an object with the keys `line` (its number, from 1), `text`, `label`, `probability` (of the label),
-`probabilities` (by class), `unknown` (how many tokens are not in the vocabulary) and, where there is something to say,
-`warning`: bytes that are not UTF-8 (read as U+FFFD), a text cut to the longest length of the run. A line without any
-token has no label: its `label` is null.
+A run of classification labels every line: the keys are `line` (its number, from 1), `text`, `label`, `probability` (of
+the label), `probabilities` (by class), `unknown` (how many tokens are not in the vocabulary) and, where there is
+something to say, `warning`: bytes that are not UTF-8 (read as U+FFFD), a text cut to the longest length of the run. A
+line without any token has no label: its `label` is null.
+
+A run of translation translates every line: `line`, `text`, `translation`, `score` (log-probability divided by the
+length penalty), `unknown` (the parts of the text that the vocabulary lacks) and, where there is something to say,
+`outputs` (the --best ones, with their scores) and `warning`. An empty line has an empty translation.
 """
 
 import codecs
+import functools
 import json
 import sys
 import time
@@ -14,17 +19,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments import cli
+from experiments.plots import attention_plot
 from experiments.workdir import read_json
-from research import datasets
+from research import translation
+from research.batches import Table, gather, make_buckets
 from research.checkpoints import load_arrays
+from research.codecs import load_codecs
+from research.decoding import Search
 from research.errors import ConfigError, DataError
-from research.evaluation import Evaluator
+from research.evaluation import EachExample, Evaluator
 from research.tasks import make_task
-from research.text import UNKNOWN, Vocabulary, tokenizer
+from research.text import BOS, EOS
 
 EXAMPLES = """examples:
   echo "not bad at all" | python -m experiments.predict --workdir runs/quickstart
@@ -34,52 +46,130 @@ EXAMPLES = """examples:
 BLOCK = 1 << 20  # bytes read and labelled at once
 
 
-class Predictor:
-    """A finished run's model, vocabulary and tokeniser."""
+class Run:
+    """A finished run's configuration, task, parameters and codecs."""
 
     def __init__(self, workdir: Path, replica: int = 0):
         if not (workdir / "result.json").is_file():
             raise ConfigError(f"--workdir {workdir}: holds no finished run; finish it with python -m experiments.run")
-        run = read_json(workdir / "config.json")
-        config = ConfigDict(run["config"])
-        count = config.replicas * config.folds
+        self.record = read_json(workdir / "config.json")
+        self.config = ConfigDict(self.record["config"])
+        count = self.config.replicas * self.config.folds
         if not 0 <= replica < count:
             raise ConfigError(f"--replica {replica}: the run has replicas 0 to {count - 1}")
         folder = workdir / f"replica_{replica:02d}"
-        self.data, self.label_names = config.data, run["label_names"]
-        self.vocabulary = Vocabulary.load(folder / "vocabulary.json")
-        self.variables = load_arrays(folder / "best")
-        self.split = tokenizer(config.data.tokenizer, config.data.lower)
-        task = make_task(config, vocab_size=run["vocab_size"], num_classes=len(self.label_names))
-        self.evaluator = Evaluator(task, config.data.buckets, config.train.eval_batch_size)
-        self.variables = self.evaluator.placement.put(self.variables)
+        sizes, labels = self.record["vocabulary"], self.record["label_names"]
+        self.task = make_task(self.config, sizes=sizes, num_classes=len(labels))
+        self.buckets = make_buckets(self.config.data.buckets, tuple(sizes))
+        self.codecs = load_codecs(folder, self.config)
+        for role, codec in self.codecs.items():
+            if len(codec) > sizes[role]:
+                raise DataError(f"{folder}: its vocabulary of {role} has {len(codec)} entries, the run's {sizes[role]}")
+        self.variables = jax.tree.map(jnp.asarray, load_arrays(folder / "best"))
+        shapes = jax.eval_shape(lambda: self.task.init(jax.random.key(0), self.buckets[-1]))
+        if jax.tree.map(np.shape, self.variables) != jax.tree.map(lambda x: x.shape, shapes):
+            raise DataError(f"{folder / 'best'}: parameters of another architecture than config.json's; train it again")
 
-    def label(self, lines: Sequence[bytes], first: int = 1) -> Iterator[dict]:
+
+class Labeller:
+    """Classification."""
+
+    def __init__(self, run: Run):
+        config = run.config
+        self.codec, self.limit = run.codecs["text"], dict(run.buckets[-1])["text"]
+        self.label_names, self.bucket = run.record["label_names"], run.buckets[-1]
+        self.evaluator = Evaluator(run.task, run.buckets, config.train.eval_batch_size)
+        self.variables = self.evaluator.placement.put(run.variables)
+
+    def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
         """One object a line; `first` is the number of the first line."""
         texts = [line.decode("utf-8", errors="replace") for line in lines]
-        tokens = [self.split(text) for text in texts]
-        table = datasets.encode(tokens, [0] * len(lines), self.vocabulary, self.data)
+        tokens = [self.codec.split(text) for text in texts]
+        ids = [self.codec.vocabulary.encode(words, skip=self.codec.skip) for words in tokens]
+        table = Table.build({"text": ids}, [0] * len(lines), self.bucket)
         (found,) = self.evaluator.predict(self.variables, [table], [None])
-        for number, (line, text, words, row) in enumerate(zip(lines, texts, tokens, found), first):
-            yield self._object(number, line, text, words, row)
+        for number, (line, text, words, known, row) in enumerate(zip(lines, texts, tokens, ids, found), first):
+            warnings = [] if _is_utf8(line) else [NOT_UTF8]
+            if len(known) > self.limit:
+                warnings.append(f"cut to the first {self.limit} of {len(known)} tokens")
+            record = {"line": number, "text": text, "label": None}
+            if known:
+                best = int(row.argmax())
+                record |= {"label": self.label_names[best], "probability": round(float(row[best]), 6)}
+                record["probabilities"] = {name: round(float(p), 6) for name, p in zip(self.label_names, row)}
+                record["unknown"] = sum(word not in self.codec.vocabulary.ids for word in words)
+            else:
+                warnings.append("no known token to classify" if words else "no token to classify")
+            yield record | _warning(warnings)
 
-    def _object(self, number: int, line: bytes, text: str, words: Sequence[str], row) -> dict:
-        limit, warnings = self.data.buckets[-1], []
-        ids = self.vocabulary.encode(words)
-        unknown = sum(id == UNKNOWN for id in ids)
-        if not _is_utf8(line):
-            warnings.append("not UTF-8: undecodable bytes read as U+FFFD")
-        if len(words) > limit:
-            warnings.append(f"cut to the first {limit} of {len(words)} tokens")
-        record = {"line": number, "text": text, "label": None}
-        if words and (unknown < len(ids) or self.data.unknown != "skip"):
-            best = int(row.argmax())
-            record |= {"label": self.label_names[best], "probability": round(float(row[best]), 6)}
-            record["probabilities"] = {name: round(float(p), 6) for name, p in zip(self.label_names, row)}
-            record["unknown"] = unknown
-        else:
-            warnings.append("no known token to classify" if words else "no token to classify")
-        return record | ({"warning": "; ".join(warnings)} if warnings else {})
+
+class Translator:
+    """Translation. Beams, penalties and the number of outputs are the run's unless `options` says otherwise."""
+
+    def __init__(self, run: Run, options: Search):
+        self.run, self.options = run, options
+        self.decode = translation.decoder(run.task, options)
+        self.variables = run.variables
+
+    def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
+        """One object a line; `first` is the number of the first line."""
+        texts = [line.decode("utf-8", errors="replace") for line in lines]
+        source = self.run.codecs["source"]
+        ids = [source.encode(text) for text in texts]
+        limit = dict(self.run.buckets[-1])["source"]
+        kept = [[*row[: limit - 1], EOS] if len(row) >= limit else [*row, EOS] for row in ids]
+        (found,) = self._each(self.variables, [self._table(kept)], [None])
+        for number, (line, text, row, hypotheses) in enumerate(zip(lines, texts, ids, found), first):
+            warnings = [] if _is_utf8(line) else [NOT_UTF8]
+            if len(row) >= limit:
+                warnings.append(f"cut to the first {limit - 1} of {len(row)} tokens")
+            outputs = translation.outputs(hypotheses) if row else [translation.Output([], 0.0)]
+            shown = [{"translation": self._text(one.ids), "score": round(one.score, 6)} for one in outputs]
+            record = {"line": number, "text": text, **shown[0], "unknown": source.unknown(text)}
+            record |= {"outputs": shown} if self.options.best > 1 else {}
+            yield record | _warning(warnings)
+
+    def _table(self, ids: Sequence[Sequence[int]]) -> Table:
+        return Table.build({"source": ids, "target": [[]] * len(ids)}, [0] * len(ids), self.run.buckets[-1])
+
+    def draw_attention(self, text: str, path: Path) -> None:
+        """Writes a picture of what each token of the best translation looks at, in the last layer."""
+        source, target = self.run.codecs["source"], self.run.codecs["target"]
+        ids = [*source.encode(text)[: dict(self.run.buckets[-1])["source"] - 1], EOS]
+        if len(ids) == 1:
+            raise DataError("--attention: the first line is empty; there is nothing to draw")
+        tokens = np.array([ids])
+        found = jax.jit(self.decode)(
+            self.variables,
+            gather(self._table([ids]), np.zeros(1, int), np.ones(1), np.zeros(1, int), self.run.buckets[-1]),
+        )
+        best = translation.outputs(jax.tree.map(lambda x: np.asarray(x)[0], found))[0]
+        inputs = np.array([[BOS, *best.ids]])
+        arguments = (tokens, np.ones_like(tokens), inputs, np.ones_like(inputs))
+        _, shown = self.run.task.model.apply(self.variables, *arguments, mutable=["attention"])
+        maps = {
+            jax.tree_util.keystr(path): x
+            for path, x in jax.tree_util.tree_leaves_with_path(shown["attention"])
+            if "memory_attention" in jax.tree_util.keystr(path)
+        }
+        if not maps:
+            raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused=False")
+        pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids[:-1]), (target, best.ids))]
+        attention_plot(np.asarray(maps[max(maps)])[0], *pieces, f"{len(maps)} layers, the last one", path)
+
+    @functools.cached_property
+    def _each(self) -> EachExample:
+        return EachExample(self.decode, self.run.buckets, self.run.config.decode.batch_size)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.run.codecs["target"].decode(ids)
+
+
+NOT_UTF8 = "not UTF-8: undecodable bytes read as U+FFFD"
+
+
+def _warning(warnings: Sequence[str]) -> dict[str, str]:
+    return {"warning": "; ".join(warnings)} if warnings else {}
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -104,17 +194,35 @@ def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
         yield [rest.removeprefix(codecs.BOM_UTF8) if first else rest]
 
 
+def _predictor(run: Run, flags) -> Labeller | Translator:
+    if run.config.task == "classification":
+        given = [flag for flag in ("beam", "alpha", "attention") if getattr(flags, flag) is not None]
+        if given or flags.best != 1 or flags.least:
+            raise ConfigError(f"--{(given or ['best, --least'])[0]}: {flags.workdir} holds no run of translation")
+        return Labeller(run)
+    given = {"beam": flags.beam, "alpha": flags.alpha}
+    defaults = {name: run.config.decode[name] for name in ("beam", "alpha", "extra")}
+    options = defaults | {name: value for name, value in given.items() if value is not None}
+    return Translator(run, Search(**options, least=flags.least, best=flags.best))
+
+
 def main(argv: Sequence[str]) -> None:
     arguments, overrides = cli.split_overrides(argv)
     parser = cli.parser("predict", __doc__, EXAMPLES)
     parser.add_argument("--workdir", required=True, type=Path, help="folder of a finished run")
     parser.add_argument("--input", default="-", help="file of lines to label (default: standard input)")
+    parser.add_argument("--beam", type=int, help="beam size of translation (default: the run's); 1 is greedy")
+    parser.add_argument("--best", type=int, default=1, help="outputs a line, at most the beam size (default: 1)")
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
+    parser.add_argument("--least", type=int, default=0, help="fewest tokens of a translation (default: 0)")
+    parser.add_argument("--attention", metavar="FILE.png", help="draw where the translation of the first line looks")
     parser.add_argument("--replica", type=int, default=0, help="which of the run's models to use (default: 0)")
     flags = parser.parse_args(arguments)
     if overrides:
         raise ConfigError(f"--config.{overrides[0]}: predict takes its configuration from the workdir")
     cli.set_up_jax()
-    predictor = Predictor(flags.workdir, flags.replica)
+    run = Run(flags.workdir, flags.replica)
+    predictor = _predictor(run, flags)
     try:
         file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
     except OSError as error:
@@ -124,7 +232,9 @@ def main(argv: Sequence[str]) -> None:
     try:
         with file, bar:
             for lines in read_blocks(file):
-                for record in predictor.label(lines, count + 1):
+                if flags.attention and not count:
+                    predictor.draw_attention(lines[0].decode("utf-8", errors="replace"), Path(flags.attention))
+                for record in predictor.objects(lines, count + 1):
                     print(json.dumps(record, ensure_ascii=False))
                     bar.update()
                 count += len(lines)

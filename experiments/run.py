@@ -18,14 +18,18 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.workdir import Workdir, is_leader
-from research import datasets
+from experiments.workdir import Workdir, is_leader, write_text
+from research import datasets, translation
+from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
+from research.codecs import save_codecs
+from research.decoding import Search
 from research.errors import ConfigError
+from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
 from research.parallel import Placement
-from research.tasks import make_task
+from research.tasks import Classification, Task, Translation, make_task
 from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
@@ -61,11 +65,15 @@ class Events:
             self._file.close()
 
 
+def unit_of(metric: str) -> str:
+    return {"loss": "", "perplexity": "", "bleu": "", "bleu_lc": "", "chrf": ""}.get(metric, " %")
+
+
 class Console:
     """Progress on standard error, a bar on a terminal and plain lines elsewhere, and TensorBoard events."""
 
-    def __init__(self, folders: Sequence[Path], title: str, *, quiet: bool):
-        self.title, self.quiet = title, quiet
+    def __init__(self, folders: Sequence[Path], title: str, monitor: str, *, quiet: bool):
+        self.title, self.monitor, self.quiet = title, monitor, quiet
         self.writers = [Events(folder) for folder in folders] if is_leader() else []
         self.bar, self.dev = None, ""
 
@@ -81,8 +89,8 @@ class Console:
         for writer, loss, scores in zip(self.writers, record["train_loss"], record["dev"]):
             if scores is not None:
                 writer.add(step, {"train/loss": loss, **{f"dev/{name}": value for name, value in scores.items()}})
-        accuracy = np.mean([scores["accuracy"] for scores in record["dev"] if scores is not None])
-        self.dev = f", dev accuracy {accuracy:.2f} %"
+        value = np.mean([scores[self.monitor] for scores in record["dev"] if scores is not None])
+        self.dev = f", dev {self.monitor} {value:.2f}{unit_of(self.monitor)}"
         if not self.quiet and not sys.stderr.isatty():
             loss = np.mean([loss for loss in record["train_loss"] if loss is not None])
             self.say(f"{self.title}: epoch {record['epoch']}, step {step}, loss {loss:.4f}{self.dev}")
@@ -98,9 +106,9 @@ class Console:
             writer.close()
 
 
-def word_vectors(config: ConfigDict, words: Sequence[str], quiet: bool) -> dict[str, np.ndarray] | None:
-    """The vectors that the file of `config.word_vectors` has for `words`, None if it names no file."""
-    path = config.word_vectors.path
+def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bool) -> dict[str, np.ndarray] | None:
+    """The vectors that the file of `config.word_vectors` has for the words of all folds, None if it names no file."""
+    path = config.word_vectors.path if "word_vectors" in config else ""
     variant = config.model.get("variant", "rand")
     if not path:
         if variant != "rand":
@@ -108,13 +116,14 @@ def word_vectors(config: ConfigDict, words: Sequence[str], quiet: bool) -> dict[
         return None
     if variant == "rand":
         raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
+    words = dict.fromkeys(token for d in data for token in d.codecs["text"].vocabulary.tokens[1:])
     with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=quiet or not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return read_vectors(path, words, dim=config.model.embedding_dim, progress=progress)
+        return read_vectors(path, tuple(words), dim=config.model.embedding_dim, progress=progress)
 
 
 def digest_of(vectors: Mapping[str, np.ndarray] | None) -> str:
@@ -128,21 +137,23 @@ def digest_of(vectors: Mapping[str, np.ndarray] | None) -> str:
     return digest.hexdigest()
 
 
-def settings_of(config: ConfigDict) -> Settings:
+def settings_of(config: ConfigDict, buckets: Sequence[Lengths] = ()) -> Settings:
     """`config.train` as the training loop takes it; ConfigError where a number cannot be."""
     train = config.train
     for name in ("epochs", "batch_size", "eval_batch_size", "micro_batches", "log_every"):
         if train[name] < 1:
             raise ConfigError(f"train.{name} must be at least 1, got {train[name]}")
-    for name in ("eval_every", "patience", "checkpoint_seconds"):
+    for name in ("eval_every", "patience", "checkpoint_seconds", "batch_tokens", "average"):
         if not train[name] >= 0:
             raise ConfigError(f"train.{name} must be at least 0, got {train[name]}")
     if train.batch_size % train.micro_batches:
         raise ConfigError(
             f"train.micro_batches = {train.micro_batches} does not divide batch_size = {train.batch_size}"
         )
+    if train.average and train.patience:
+        raise ConfigError("train.average needs train.patience = 0: it averages the last evaluations of a whole run")
     names = {field.name for field in dataclasses.fields(Settings)} - {"buckets"}
-    return Settings(buckets=tuple(config.data.buckets), **{name: train[name] for name in names})
+    return Settings(buckets=tuple(buckets), **{name: train[name] for name in names})
 
 
 def group_size(config: ConfigDict) -> int:
@@ -159,11 +170,12 @@ def group_size(config: ConfigDict) -> int:
     return config.replicas * config.folds if together else 1
 
 
-def check_monitor(name: str, task, data: Sequence[datasets.Dataset]) -> None:
+def check_monitor(name: str, task: Task, data: Sequence[datasets.Dataset]) -> None:
     """ConfigError unless `name` is a metric of every dev split (AUC is none where one class alone occurs)."""
     for dataset in data:
         labels = dataset.table.labels[dataset.splits["dev"]]
-        known = task.score(np.full((len(labels), task.num_classes), 1 / task.num_classes), labels)
+        width = task.num_classes if isinstance(task, Classification) else 3
+        known = task.score(np.full((len(labels), width), 1 / width), labels)
         if name not in known:
             raise ConfigError(f"train.monitor: '{name}' is none of the dev split's metrics {', '.join(known)}")
 
@@ -174,67 +186,74 @@ def run(
     """Trains or resumes, writes `workdir/result.json` and returns it; returns the result that is there if finished."""
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
-    settings, optimizer = settings_of(config), make_optimizer(config.optimizer)
+    settings_of(config)  # mistakes first: reading the corpus may take a while
+    optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
             return folder.result
         corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
-        data, cut = datasets.build(corpus, config)
-        vocab_size = max(len(d.vocabulary) for d in data)
-        task = make_task(config, vocab_size=vocab_size, num_classes=len(corpus.label_names))
+        prepared = datasets.build(corpus, config)
+        data, settings = prepared.datasets, settings_of(config, prepared.buckets)
+        sizes = {role: max(d.sizes()[role] for d in data) for role in data[0].codecs}
+        task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
         check_monitor(settings.monitor, task, data)
-        if cut and not quiet:
-            print(f"{cut} texts are longer than {config.data.buckets[-1]} tokens and were cut", file=sys.stderr)
+        if prepared.long and not quiet:
+            print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
         placement = Placement(size, config.train.parallel, config.train.stream, config.train.micro_batches)
-        row_decay = config.optimizer.rho if config.optimizer.by_rows else None
+        row_decay = config.optimizer.rho if config.optimizer.get("by_rows", False) else None
         trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
-        words = dict.fromkeys(
-            token for d in data for token in d.vocabulary.tokens[1:]
-        )  # one pass over the file for all
-        vectors = word_vectors(config, tuple(words), quiet)
-        folder.start(corpus, vocab_size, digest_of(vectors))
+        vectors = word_vectors(config, data, quiet)
+        folder.start(corpus, sizes, digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
         for first in range(0, total, size):
             numbers = range(first, first + size)
             if not all(folder.finished(n) for n in numbers):
-                members = [_member(config, data, vocab_size, vectors, n) for n in numbers]
                 for n in numbers:
                     folder.replica(n).mkdir(exist_ok=True)
                     if is_leader():
-                        data[n % config.folds].vocabulary.save(folder.replica(n) / "vocabulary.json")
-                _train(trainer, members, folder, numbers, quiet)
-        shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), config.data.buckets[-1]))
+                        save_codecs(data[n % config.folds].codecs, folder.replica(n), config)
+                members = [_member(config, data, sizes, vectors, n) for n in numbers]
+                _train(trainer, members, folder, numbers, data[0], quiet)
+        shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), prepared.buckets[-1]))
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
         counts = {name: len(places) for name, places in data[0].splits.items()}
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest, "examples": counts}
-        facts |= {"vocabulary": vocab_size, "cut": cut, "label_names": list(corpus.label_names)}
+        facts |= {"vocabulary": sizes, "long": prepared.long, "label_names": list(corpus.label_names)}
         return folder.finish(params=params, data=facts, seconds=spent)
 
 
-def _member(config: ConfigDict, data: Sequence[datasets.Dataset], vocab_size: int, vectors, number: int) -> Member:
-    """Replica `number`: seed number // folds, fold number % folds."""
-    seed, fold = divmod(number, config.folds)
+def _member(config: ConfigDict, data: Sequence[datasets.Dataset], sizes: Mapping[str, int], vectors, n: int) -> Member:
+    """Replica `n`: seed n // folds, fold n % folds."""
+    seed, fold = divmod(n, config.folds)
     matrix = None
     if vectors is not None:
-        tokens = data[fold].vocabulary.tokens
+        tokens = data[fold].codecs["text"].vocabulary.tokens
         matrix = embedding_matrix(vectors, tokens, dim=config.model.embedding_dim, seed=config.seed + seed)
-        matrix = np.pad(matrix, ((0, vocab_size - len(matrix)), (0, 0)))
+        matrix = np.pad(matrix, ((0, sizes["text"] - len(matrix)), (0, 0)))
     return Member((config.seed + seed, fold), data[fold].table, data[fold].splits, matrix)
 
 
-def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers: Sequence[int], quiet: bool) -> None:
+def _train(
+    trainer: Trainer,
+    members: Sequence[Member],
+    folder: Workdir,
+    numbers: Sequence[int],
+    data: datasets.Dataset,
+    quiet: bool,
+) -> None:
     """Trains a group of replicas, or resumes it, and writes each one's best parameters and metrics."""
     folders = [folder.replica(n) for n in numbers]
     total = folder.config.replicas * folder.config.folds
     title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
-    console = Console(folders, title, quiet=quiet)
+    console = Console(folders, title, trainer.settings.monitor, quiet=quiet)
     checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
     try:
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
         trained, tables = time.monotonic(), [m.table for m in members]
-        scores = {s: trainer.evaluator.score(best, tables, [m.splits[s] for m in members]) for s in ("dev", "test")}
+        parts = [split for split in members[0].splits if split != "train"]
+        scores = {s: trainer.evaluator.score(best, tables, [m.splits[s] for m in members]) for s in parts}
     except Stopped as stop:
         raise cli.Interrupted(
             f"stopped after step {stop.step} of {title}, saved in {folder.path}; the same command goes on from there"
@@ -249,11 +268,15 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
     finally:
         checkpoints.close()
         console.close()
+    extra = [{} for _ in folders]
+    if isinstance(trainer.task, Translation):
+        extra = _translate(trainer, members, best, folders, data, folder.config, quiet)
     for r, path in enumerate(folders):
         mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
         save_arrays(path / "best", mine)
         record = {
-            "metrics": {split: values[r] for split, values in scores.items()},
+            "metrics": {split: values[r] | extra[r].get(split, {}) for split, values in scores.items()},
+            **{name: extra[r][name] for name in ("signatures", "bootstrap") if name in extra[r]},
             "best_step": progress.best_step[r],
             "steps": progress.steps[r],
             "examples": progress.examples / len(numbers),
@@ -268,13 +291,40 @@ def _train(trainer: Trainer, members: Sequence[Member], folder: Workdir, numbers
         folder.write(path / "metrics.json", record)
 
 
+def _translate(
+    trainer: Trainer, members: Sequence[Member], best, folders: Sequence[Path], data: datasets.Dataset, config, quiet
+) -> list[dict]:
+    """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
+    gives metrics by split, signatures and bootstrap intervals."""
+    decode = translation.decoder(trainer.task, Search(config.decode.beam, config.decode.alpha, config.decode.extra))
+    each = EachExample(decode, trainer.settings.buckets, config.decode.batch_size, len(members))
+    records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
+    for split in set(data.splits) - {"train", "dev"}:
+        chosen = [m.splits[split] for m in members]
+        with tqdm(desc=f"translating {split}", total=sum(map(len, chosen)), disable=_no_bar(quiet), unit="s") as bar:
+            found = each(best, [m.table for m in members], chosen, bar.update)
+        for record, path, hypotheses in zip(records, folders, found):
+            lines = translation.texts(hypotheses, data.codecs["target"])
+            if is_leader():
+                write_text(path / f"{split}.translations.txt", "".join(f"{line}\n" for line in lines))
+            references = data.texts[split]["target"]
+            if is_leader():
+                write_text(path / f"{split}.references.txt", "".join(f"{line}\n" for line in references))
+            scored = translation.score(lines, references, config.data.target)
+            record[split], record["signatures"], record["bootstrap"][split] = scored
+    return records
+
+
+def _no_bar(quiet: bool) -> bool:
+    return quiet or not sys.stderr.isatty()
+
+
 def show(result: dict) -> None:
     """The result in a few lines on standard output."""
     for split, metrics in result["metrics"].items():
         for name, s in metrics.items():
-            unit = "" if name in ("loss", "perplexity") else " %"
             spread = f" ± {s['std']:.2f}, 95 % interval {s['ci95'][0]:.2f} to {s['ci95'][1]:.2f}" if s["ci95"] else ""
-            print(f"{split:5} {name:9} {s['mean']:.2f}{unit}{spread} (n = {s['n']})")
+            print(f"{split:5} {name:9} {s['mean']:.2f}{unit_of(name)}{spread} (n = {s['n']})")
     speed = result["examples_per_second"]
     print(
         f"{result['params']:,} parameters, {result['steps']:,} steps, {result['seconds']:.0f} s"

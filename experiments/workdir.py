@@ -1,9 +1,10 @@
 """A run's folder: what stands in it, and whose it is.
 
 ```
-config.json              the resolved configuration, the corpus's digest, class names, vocabulary size
-replica_00/              one a replica: vocabulary.json, TensorBoard events, checkpoints/ while it trains,
-                         then best/ (parameters) and metrics.json
+config.json              the resolved configuration, the corpus's digest, class names, vocabulary sizes
+replica_00/              one a replica: vocabularies, TensorBoard events, checkpoints/ while it trains,
+                         then best/ (parameters), metrics.json and, of translation, <split>.translations.txt and
+                         <split>.references.txt
 result.json              closes the run
 ```
 """
@@ -14,7 +15,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -28,11 +29,14 @@ from research.errors import ConfigError, DataError
 
 
 def write_json(path: Path, content: dict) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
     """Writes `content` so that `path` holds either the old or the new text, never half of it."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
@@ -140,10 +144,10 @@ class Workdir:
                 f"--workdir {self.path}: holds a run of another configuration ({listed}); choose another workdir"
             )
 
-    def start(self, corpus: Corpus, vocab_size: int, vectors_digest: str) -> None:
+    def start(self, corpus: Corpus, sizes: Mapping[str, int], vectors_digest: str) -> None:
         """Records what the run is, or refuses to go on with another corpus or other word vectors (DataError)."""
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
-        record |= {"word_vectors": vectors_digest, "label_names": list(corpus.label_names), "vocab_size": vocab_size}
+        record |= {"word_vectors": vectors_digest, "label_names": list(corpus.label_names), "vocabulary": dict(sizes)}
         if (old := self._record()) is None:
             self.write(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
         for name, what in (("digest", f"corpus {corpus.name}"), ("word_vectors", "word vectors")):
@@ -181,6 +185,8 @@ class Workdir:
             }
             for split in splits
         }
+        signatures = {name: text for r in records for name, text in r.get("signatures", {}).items()}
+        intervals = [r["bootstrap"] for r in records if "bootstrap" in r]
         examples, step_seconds = (sum(r[name] for r in records) for name in ("examples", "step_seconds"))
         words = ["python", "-m", "experiments.run", "--config", self.command["config"], "--workdir", str(self.path)]
         words += [f"--config.{override}" for override in self.command["overrides"]]
@@ -189,7 +195,8 @@ class Workdir:
             **self.command,
             "command": shlex.join(words),
             "metrics": metrics,
-            "signatures": {},
+            "signatures": signatures,
+            **({"bootstrap": intervals} if intervals else {}),
             "params": params,
             "steps": sum(r["steps"] for r in records),
             "examples_per_second": examples / step_seconds if step_seconds else None,

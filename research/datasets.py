@@ -1,33 +1,49 @@
-"""A corpus as a run sees it: splits or folds, a vocabulary from the training part alone, and tables of ids."""
+"""A corpus as a run sees it: splits or folds, vocabularies from the training part alone, and tables of ids."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from research.batches import Table, check_buckets
+from research.batches import Lengths, Table, bucket_numbers, make_buckets
+from research.codecs import Codec, Words, make_codecs, roles
 from research.corpora import Corpus, load_corpus
 from research.errors import ConfigError, DataError
-from research.text import Vocabulary, tokenizer
+from research.text import EOS, Vocabulary, detokenizer, tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One fold (or the corpus's own splits): all examples as ids, which of them make up `train`, `dev` and `test`."""
+    """One fold (or the corpus's own splits): all examples as ids, which of them make up `train`, `dev` and `test`.
+
+    codecs: of each role; roles with one vocabulary share one object. texts: the sentences as they stand in the corpus,
+    by split and role, where a task scores texts."""
 
     table: Table
     splits: dict[str, np.ndarray]
-    vocabulary: Vocabulary
+    codecs: dict[str, Codec]
+    texts: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
+
+    def sizes(self) -> dict[str, int]:
+        return {role: len(codec) for role, codec in self.codecs.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a run trains on: a dataset a fold, the buckets of their batches, and how many examples `long_note` is about:
+    longer than the longest bucket of the configuration."""
+
+    datasets: list[Dataset]
+    buckets: tuple[Lengths, ...]
+    long: int
+    long_note: str
 
 
 def split_names(config) -> tuple[str, ...]:
     """The corpus splits a run reads, each once."""
     data = config.data
-    return (
-        tuple(dict.fromkeys(name for name in (data.train, data.dev, data.test) if name))
-        if config.folds == 1
-        else (data.train,)
-    )
+    if config.folds > 1:
+        return (data.train,)
+    return tuple(dict.fromkeys(name for name in (data.train, data.dev, data.test, *data.more_tests) if name))
 
 
 def load(config, *, data_dir, manual_dir) -> Corpus:
@@ -42,25 +58,36 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
         raise ConfigError(f"data.dev = {data.dev} has no place in cross-validation: set --config.data.dev= or folds=1")
     if config.folds == 1 and not data.test:
         raise ConfigError(f"data.test: corpus '{data.corpus}' needs a test split, or --config.folds=10")
-    if config.folds == 1 and data.train in (data.dev, data.test):
+    if config.folds > 1 and data.more_tests:
+        raise ConfigError("data.more_tests has no place in cross-validation")
+    if set(data.more_tests) & {"train", "dev", "test"}:
+        raise ConfigError("data.more_tests: results have train, dev and test of their own; name other splits")
+    if config.folds == 1 and data.train in (data.dev, data.test, *data.more_tests):
         raise ConfigError(f"data.train: split '{data.train}' is also data.dev or data.test; none may be trained on")
     if config.folds == 1 and data.test == data.dev:
         raise ConfigError(f"data.test = {data.test} is also data.dev: select and test on different examples")
-    columns = (data.text, data.label)
+    columns = [*roles(config).values(), *([data.label] if config.task == "classification" else [])]
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"data: columns must differ, got {', '.join(columns)}")
     corpus = load_corpus(
         data.corpus, columns=columns, splits=split_names(config), data_dir=data_dir, manual_dir=manual_dir
     )
-    _check_columns(corpus, data)
+    for split, values in corpus.splits.items():
+        for role, column in roles(config).items():
+            if not all(isinstance(text, str) for text in values[column]):
+                raise ConfigError(f"data.{role}: column '{column}' of corpus '{corpus.name}' holds no text")
+        if not values[columns[0]]:
+            raise DataError(f"corpus '{corpus.name}': split '{split}' is empty")
+    if config.task == "classification":
+        _check_labels(corpus, data)
     return corpus
 
 
-def _check_columns(corpus: Corpus, data) -> None:
-    """The columns are text and classes, and every example has a label (TFDS writes -1 where there is none)."""
+def _check_labels(corpus: Corpus, data) -> None:
+    """Every example has a label (TFDS writes -1 where there is none)."""
     if not corpus.label_names:
         raise ConfigError(f"data.label: column '{data.label}' of corpus '{corpus.name}' holds no classes")
     for split, columns in corpus.splits.items():
-        if not all(isinstance(text, str) for text in columns[data.text]):
-            raise ConfigError(f"data.text: column '{data.text}' of corpus '{corpus.name}' holds no text")
         labelled = sum(0 <= label < len(corpus.label_names) for label in columns[data.label])
         if labelled < len(columns[data.label]) or not labelled:
             raise DataError(
@@ -84,13 +111,19 @@ def split_indices(sizes: dict[str, int], config, fold: int) -> dict[str, np.ndar
         train = np.setdiff1d(train, test)
     else:
         test = places[data.test]
+    if not 0.0 < data.train_fraction <= 1.0:
+        raise ConfigError(f"data.train_fraction must lie in (0, 1], got {data.train_fraction}")
+    if data.train_fraction < 1.0:
+        count = max(1, round(data.train_fraction * len(train)))
+        train = np.sort(np.random.default_rng((data.split_seed, fold, 1)).permutation(train)[:count])
+    tests = {"test": test, **{name: places[name] for name in data.more_tests}}
     if data.dev and config.folds == 1:
-        return {"train": train, "dev": places[data.dev], "test": test}
+        return {"train": train, "dev": places[data.dev], **tests}
     if not 0.0 < data.dev_fraction < 1.0:
         raise ConfigError(f"data.dev_fraction must lie between 0 and 1, got {data.dev_fraction}")
     shuffled = np.random.default_rng((data.split_seed, fold)).permutation(train)
     count = max(1, round(data.dev_fraction * len(train)))
-    return {"train": np.sort(shuffled[count:]), "dev": np.sort(shuffled[:count]), "test": test}
+    return {"train": np.sort(shuffled[count:]), "dev": np.sort(shuffled[:count]), **tests}
 
 
 def _check_classes(labels: np.ndarray, splits: dict[str, np.ndarray], corpus: Corpus, config, fold: int) -> None:
@@ -104,39 +137,109 @@ def _check_classes(labels: np.ndarray, splits: dict[str, np.ndarray], corpus: Co
             raise DataError(f"corpus '{corpus.name}': {where} has no example of class {', '.join(missing)}; {hint}")
 
 
-def build(corpus: Corpus, config) -> tuple[list[Dataset], int]:
-    """One dataset a fold, and how many texts are longer than the last bucket (they are cut).
+def build(corpus: Corpus, config) -> Prepared:
+    """The datasets of a run; ConfigError or DataError where they cannot be made."""
+    data = config.data
+    buckets = make_buckets(data.buckets, tuple(roles(config)))
+    if data.min_count < 1 or data.max_vocabulary < 0:
+        raise ConfigError("data.min_count must be at least 1 and data.max_vocabulary at least 0 (no limit)")
+    sizes = {split: len(next(iter(columns.values()))) for split, columns in corpus.splits.items()}
+    if config.folds > sizes[data.train] // 3:
+        raise ConfigError(f"folds = {config.folds} is too many for the {sizes[data.train]} examples of '{corpus.name}'")
+    return (
+        _labelled(corpus, config, sizes, buckets)
+        if config.task == "classification"
+        else _parallel(corpus, config, sizes, buckets)
+    )
+
+
+def _labelled(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Lengths, ...]) -> Prepared:
+    """Classification: texts longer than the last bucket are cut.
 
     All vocabularies are used at the size of the largest, so that every fold has the same shapes."""
     data = config.data
-    check_buckets(data.buckets)
     if data.unknown not in ("token", "skip"):
         raise ConfigError(f"data.unknown: '{data.unknown}' is neither token nor skip")
-    if data.min_count < 1 or data.max_vocabulary < 0:
-        raise ConfigError("data.min_count must be at least 1 and data.max_vocabulary at least 0 (no limit)")
-    split = tokenizer(data.tokenizer, data.lower)
+    split, join = tokenizer(data.tokenizer, data.lower), detokenizer(data.tokenizer)
     columns = corpus.splits.values()
     texts = [split(text) for column in columns for text in column[data.text]]
     labels = np.array([label for column in columns for label in column[data.label]], np.int32)
-    sizes = {name: len(column[data.label]) for name, column in corpus.splits.items()}
-    if config.folds > sizes[data.train] // 3:
-        raise ConfigError(f"folds = {config.folds} is too many for the {sizes[data.train]} examples of '{corpus.name}'")
     datasets = []
     for fold in range(config.folds):
         splits = split_indices(sizes, config, fold)
         _check_classes(labels, splits, corpus, config, fold)
-        if config.train.batch_size > len(splits["train"]):
-            raise ConfigError(
-                f"train.batch_size = {config.train.batch_size} is more than {len(splits['train'])} training examples"
-            )
+        _check_batch(config, len(splits["train"]))
         known = Vocabulary.build(
             (texts[i] for i in splits["train"]), min_count=data.min_count, max_size=data.max_vocabulary
         )
-        datasets.append(Dataset(encode(texts, labels, known, data), splits, known))
-    return datasets, sum(len(text) > data.buckets[-1] for text in texts)
+        ids = [known.encode(text, skip=data.unknown == "skip") for text in texts]
+        codec = Words(known, split, join, data.unknown == "skip")
+        datasets.append(Dataset(Table.build({"text": ids}, labels, buckets[-1]), splits, {"text": codec}))
+    limit = dict(buckets[-1])["text"]
+    note = f"texts are longer than {limit} tokens and were cut"
+    return Prepared(datasets, buckets, sum(len(text) > limit for text in texts), note)
 
 
-def encode(texts: Sequence[Sequence[str]], labels: Sequence[int], vocabulary: Vocabulary, data) -> Table:
-    """Tokenised texts as a table of ids."""
-    ids = [vocabulary.encode(text, unknown=data.unknown) for text in texts]
-    return Table.build({data.text: ids}, labels, data.buckets[-1])
+def _check_batch(config, size: int) -> None:
+    if config.train.batch_size > size and not config.train.batch_tokens:
+        raise ConfigError(f"train.batch_size = {config.train.batch_size} is more than {size} training examples")
+
+
+def _parallel(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Lengths, ...]) -> Prepared:
+    """Translation: training pairs longer than the last bucket are left out; for longer sentences of the other splits
+    there are longer buckets, so none is cut or dropped. Every sentence ends in </s>."""
+    if config.folds > 1:
+        raise ConfigError(f"folds = {config.folds}: there is no cross-validation of translation")
+    data, columns = config.data, roles(config)
+    places = split_indices(sizes, config, 0)
+    sentences = {
+        role: [text for split in corpus.splits.values() for text in split[name]] for role, name in columns.items()
+    }
+    texts = {split: {role: [sentences[role][i] for i in places[split]] for role in columns} for split in places}
+    codecs = make_codecs(texts["train"], config)
+    ids = {
+        split: {role: [[*codecs[role].encode(text), EOS] for text in texts[split][role]] for role in columns}
+        for split in places
+    }
+    count = lambda split: {role: np.array([len(row) for row in rows]) for role, rows in ids[split].items()}
+    fits = bucket_numbers(count("train"), buckets) < len(buckets)
+    if not fits.any():
+        raise ConfigError(f"data.buckets: none of the {len(fits)} training pairs fits into the longest, {buckets[-1]}")
+    ids["train"] = {role: [row for row, fit in zip(rows, fits) if fit] for role, rows in ids["train"].items()}
+    for split in set(ids) - {"train"}:
+        while np.any(bucket_numbers(count(split), buckets) == len(buckets)):
+            buckets = (*buckets, tuple((role, 2 * size) for role, size in buckets[-1]))
+    segments = {split: {role: [[1] * len(row) for row in rows] for role, rows in ids[split].items()} for split in ids}
+    if data.pack:
+        ids["train"], segments["train"] = pack(ids["train"], dict(buckets[len(data.buckets) - 1]))
+    ends = np.cumsum([0, *(len(ids[split]["source"]) for split in ids)])
+    splits = {split: np.arange(begin, end) for split, begin, end in zip(ids, ends, ends[1:])}
+    _check_batch(config, len(splits["train"]))
+    together = lambda parts: {role: [row for split in parts for row in parts[split][role]] for role in columns}
+    labels = np.zeros(ends[-1], np.int32)
+    table = Table.build(together(ids), labels, buckets[-1], together(segments) if data.pack else None)
+    note = f"training pairs are longer than {' and '.join(f'{n} {role}' for role, n in buckets[-1])} tokens; left out"
+    return Prepared([Dataset(table, splits, codecs, texts)], buckets, int(np.sum(~fits)), note)
+
+
+def pack(rows: dict[str, list[list[int]]], sizes: dict[str, int]) -> tuple[dict, dict]:
+    """Several examples in a row, as many as fit into `sizes`, and the segment numbers that tell them apart, from 1 on.
+
+    An example goes into the first row that has room, of the last hundred that were begun."""
+    packed, open_rows = [], []
+    for number in range(len(next(iter(rows.values())))):
+        example = {role: rows[role][number] for role in rows}
+        room = lambda row, example=example: all(
+            sum(map(len, row[role])) + len(example[role]) <= sizes[role] for role in rows
+        )
+        row = next((row for row in open_rows if room(row)), None)
+        if row is None:
+            row = {role: [] for role in rows}
+            packed.append(row)
+            open_rows = [*open_rows[-99:], row]
+        for role in rows:
+            row[role].append(example[role])
+    join = lambda make: {
+        role: [[x for part in enumerate(row[role], 1) for x in make(*part)] for row in packed] for role in rows
+    }
+    return join(lambda number, ids: ids), join(lambda number, ids: [number] * len(ids))

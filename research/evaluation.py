@@ -1,48 +1,70 @@
-"""Predictions and scores of a whole split, every example once, whatever the batch size."""
+"""A function of every example, and the scores of a whole split, whatever the batch size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from research.batches import Slots, Table, align, plan
+from research.batches import Lengths, Slots, Table, align, plan
 from research.parallel import Placement
 
 
-class Evaluator:
-    """A task's `predict`, compiled once a bucket length, over one or more replicas."""
+class EachExample:
+    """`function(variables, batch)`, whose results begin with the batch axis, compiled once a bucket, over one or more
+    replicas."""
 
-    def __init__(self, task, buckets: Sequence[int], batch_size: int, replicas: int = 1):
-        self.task, self.buckets, self.batch_size = task, tuple(buckets), batch_size
+    def __init__(self, function: Callable, buckets: Sequence[Lengths], batch_size: int, replicas: int = 1):
+        self.buckets, self.batch_size = tuple(buckets), batch_size
         self.placement = Placement(replicas, stream=True)
-        self._predict = self.placement.compile_evaluation(task.predict)
+        self._run = self.placement.compile_evaluation(function)
 
-    def predict(
-        self, variables: PyTree, tables: Sequence[Table], chosen: Sequence[np.ndarray | None]
-    ) -> list[np.ndarray]:
-        """Predictions for the examples `chosen` (None: all) from each replica's table, in their order."""
+    def __call__(
+        self,
+        variables: PyTree,
+        tables: Sequence[Table],
+        chosen: Sequence[np.ndarray | None],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[list[PyTree]]:
+        """For each replica the results for the examples `chosen` (None: all) from its table, in their order.
+
+        progress: called with the number of examples done since the last call."""
         parts = [t if i is None else jax.tree.map(lambda x, i=i: x[i], t) for t, i in zip(tables, chosen)]
-        options = {"buckets": self.buckets, "batch_size": self.batch_size, "seed": None}
-        found: list[np.ndarray | None] = [None] * len(parts)
-        waiting: list[tuple[Sequence[Slots], jax.Array]] = []
+        options = {"buckets": self.buckets, "rows": self.batch_size, "seed": None}
+        found: list[list] = [[None] * len(part.labels) for part in parts]
+        waiting: list[tuple[Sequence[Slots], PyTree]] = []
 
-        def collect(slots: Sequence[Slots], values: jax.Array) -> None:
-            values = np.asarray(values) if len(parts) > 1 else np.asarray(values)[None]
+        def collect(slots: Sequence[Slots], values: PyTree) -> None:
+            values = jax.tree.map(np.asarray, values)
             for r, slot in enumerate(slots):
-                if found[r] is None:
-                    found[r] = np.zeros((len(parts[r].labels), *values.shape[2:]), values.dtype)
-                real = slot.weights > 0
-                found[r][slot.indices[real]] = values[r, : len(real)][real]
+                real = np.flatnonzero(slot.weights)
+                for row in real:
+                    place = (row,) if len(parts) == 1 else (r, row)
+                    found[r][slot.indices[row]] = jax.tree.map(lambda x, place=place: x[place], values)
+                progress(len(real))
 
-        for slots in align([plan(p.longest(), np.arange(len(p.labels)), **options) for p in parts]):
-            loaded = self.placement.load(parts, slots)
-            waiting.append((slots, self._predict(variables, None, loaded, slots[0].length)))
+        for slots in align([plan(p.lengths, np.arange(len(p.labels)), **options) for p in parts]):
+            waiting.append((slots, self._run(variables, None, self.placement.load(parts, slots), slots[0].bucket)))
             if len(waiting) > 1:  # one batch behind, so that the device is never idle
                 collect(*waiting.pop(0))
         for entry in waiting:
             collect(*entry)
         return found
+
+
+class Evaluator:
+    """A task's predictions and scores."""
+
+    def __init__(self, task, buckets: Sequence[Lengths], batch_size: int, replicas: int = 1):
+        self.task = task
+        self._predict = EachExample(task.predict, buckets, batch_size, replicas)
+        self.placement = self._predict.placement
+
+    def predict(
+        self, variables: PyTree, tables: Sequence[Table], chosen: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray]:
+        """Predictions for the examples `chosen` (None: all) from each replica's table, in their order."""
+        return [np.stack(rows) for rows in self._predict(variables, tables, chosen)]
 
     def score(self, variables: PyTree, tables: Sequence[Table], chosen: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """Each replica's metrics on the examples `chosen` from its table."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
-from research.batches import Slots, Table, align, plan, prefetch
+from research.batches import Lengths, Slots, Table, align, plan, prefetch
 from research.checkpoints import Checkpoints
 from research.errors import ConfigError
 from research.evaluation import Evaluator
@@ -82,19 +82,27 @@ class Diverged(ConfigError):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """`config.train`, and the bucket lengths. eval_every: steps, 0 for once an epoch. patience: evaluations without
-    improvement of `monitor` after which a replica stops, 0 for never. checkpoint_seconds: least time between saves."""
+    """`config.train`, and the buckets. batch_tokens: of a batch's longest column with its padding, instead of
+    batch_size rows. eval_every: steps, 0 for once an epoch. patience: evaluations without improvement of `monitor`
+    after which a replica stops, 0 for never. average: keep the mean of the parameters at that many last evaluations
+    instead of the best; 0 for the best. checkpoint_seconds: least time between saves."""
 
     epochs: int
     batch_size: int
     eval_batch_size: int
-    buckets: tuple[int, ...]
+    buckets: tuple[Lengths, ...]
+    batch_tokens: int = 0
+    average: int = 0
     eval_every: int = 0
     patience: int = 0
     monitor: str = "accuracy"
     micro_batches: int = 1
     log_every: int = 20
     checkpoint_seconds: float = 60.0
+
+    def rows(self, bucket: Lengths) -> int:
+        """Rows of a training batch."""
+        return max(1, self.batch_tokens // max(size for _, size in bucket)) if self.batch_tokens else self.batch_size
 
 
 def _leaders(decision: bool) -> bool:
@@ -120,14 +128,19 @@ class Trainer:
             options |= {"task": task, "optimizer": optimizer, "row_decay": row_decay or 1.0}
             return train_step(state, sums, key, batch, **options)
 
-        def keep(best, params, improved):
-            spread = lambda x: improved.reshape(improved.shape + (1,) * (x.ndim - improved.ndim))
-            return jax.tree.map(lambda old, new: jnp.where(spread(new), new, old), best, params)
+        def keep(kept, params, share):
+            """`kept` moved to `params` by `share` (of each replica): 1 takes them as they are."""
+
+            def move(old, new):
+                s = share.reshape(share.shape + (1,) * (new.ndim - share.ndim))
+                return jnp.where(s == 1.0, new, jnp.where(s == 0.0, old, old + s * (new - old)))
+
+            return jax.tree.map(move, kept, params)
 
         self._step = placement.compile_step(step)
         self._keep = jax.jit(keep, donate_argnums=0)
         self._finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), params))
-        self._compiled: set[int] = set()
+        self._compiled: set[Lengths] = set()
 
     def fit(
         self,
@@ -140,8 +153,8 @@ class Trainer:
     ) -> tuple[PyTree, Progress]:
         """Trains the members (as many as the placement has replicas), from the newest checkpoint if there is one.
 
-        Returns the variables that were best on the dev split, and how training went. Raises Stopped, after saving,
-        when `should_stop()`; Diverged on NaN or Inf, naming the steps and the first bad parameter."""
+        Returns the variables that were best on the dev split (or their average), and how it went. Raises Stopped, after
+        saving, when `should_stop()`; Diverged on NaN or Inf, naming the steps and the first bad parameter."""
         settings, placement = self.settings, self.placement
         run = _Run.start(self, members, checkpoints)
         tables = [m.table for m in members]
@@ -149,32 +162,37 @@ class Trainer:
         keys = placement.put(placement.stack([m.keys()[1] for m in members]))
         per_epoch = self._epoch_length(members)
         total, every, log = settings.epochs * per_epoch, settings.eval_every or per_epoch, settings.log_every
+        if settings.average > -(-total // every):
+            raise ConfigError(
+                f"train.average = {settings.average}: the run has only {-(-total // every)} evaluations to average over"
+            )
         progress, saved, began = run.progress, clock(), clock() - run.progress.seconds
 
         def load(here: Sequence[Slots]):
-            return here[0].length, int(sum(slot.weights.sum() for slot in here)), placement.load(tables, here)
+            return here[0].bucket, int(sum(slot.weights.sum() for slot in here)), placement.load(tables, here)
 
         while progress.step < total and not all(progress.stopped):
             epoch, offset = divmod(progress.step, per_epoch)
             slots = [self._without(progress.stopped, here) for here in self._epoch(members, epoch)[offset:]]
             last = clock()
-            for length, examples, loaded in prefetch(iter(slots), load) if placement.stream else map(load, slots):
+            for bucket, examples, loaded in prefetch(iter(slots), load) if placement.stream else map(load, slots):
                 run.previous = run.sums
-                run.state, run.sums = self._step(run.state, run.sums, keys, table, loaded, length)
+                run.state, run.sums = self._step(run.state, run.sums, keys, table, loaded, bucket)
                 progress.step += 1
                 evaluated, logged = progress.step % every == 0 or progress.step == total, progress.step % log == 0
                 if evaluated:  # waits for the device, and so belongs to the time of the steps
                     losses = run.check(self, run.sums, progress.step, parameters=True)
                 now = clock()
-                if length in self._compiled:  # a step that compiles is no measure of speed
+                if bucket in self._compiled:  # a step that compiles is no measure of speed
                     progress.examples += examples
                     progress.step_seconds += now - last
-                self._compiled.add(length)
+                self._compiled.add(bucket)
                 progress.seconds, last = now - began, now
                 if logged and not evaluated:  # the step before has ended: reading it waits for nothing
                     reporter.step(progress.step, total, run.check(self, run.previous, progress.step - 1))
                 if evaluated:
-                    self._select(run, members, epoch + 1, losses)
+                    left = -(-(total - progress.step) // every)  # evaluations to come
+                    self._select(run, members, epoch + 1, losses, left)
                     reporter.step(progress.step, total, losses)
                     reporter.evaluation(progress.step, progress.history[-1])
                 stop = self._agreed(should_stop, progress.step)  # after the evaluation: a resume must not miss it
@@ -194,7 +212,7 @@ class Trainer:
 
     def _epoch_length(self, members: Sequence[Member]) -> int:
         """Steps an epoch; ConfigError where replicas that train together could not be evaluated as if alone."""
-        steps = {-(-len(m.splits["train"]) // self.settings.batch_size) for m in members}
+        steps = {len(self._plan(m, 0)) for m in members}
         if len(steps) > 1 and self.settings.eval_every:
             raise ConfigError(
                 f"train.eval_every = {self.settings.eval_every}: folds of {min(steps)} and {max(steps)} steps an epoch "
@@ -204,8 +222,11 @@ class Trainer:
 
     def _epoch(self, members: Sequence[Member], epoch: int) -> list[list[Slots]]:
         """The epoch's batches, one a replica at each place."""
-        options = {"buckets": self.settings.buckets, "batch_size": self.settings.batch_size}
-        return align([plan(m.table.longest(), m.splits["train"], seed=(*m.seed, epoch), **options) for m in members])
+        return align([self._plan(m, epoch) for m in members])
+
+    def _plan(self, member: Member, epoch: int) -> list[Slots]:
+        options = {"buckets": self.settings.buckets, "rows": self.settings.rows, "seed": (*member.seed, epoch)}
+        return plan(member.table.lengths, member.splits["train"], **options)
 
     @staticmethod
     def _without(stopped: Sequence[bool], here: Sequence[Slots]) -> list[Slots]:
@@ -223,25 +244,30 @@ class Trainer:
 
         return bool(np.any(multihost_utils.process_allgather(np.array(should_stop()))))
 
-    def _select(self, run: "_Run", members: Sequence[Member], epoch: int, losses: list[float]) -> None:
-        """Evaluates the dev split, keeps what is best there, and stops replicas whose patience has run out."""
+    def _select(
+        self, run: "_Run", members: Sequence[Member], epoch: int, losses: list[float], evaluations_left: int
+    ) -> None:
+        """Evaluates the dev split, keeps what is best there, and stops replicas whose patience has run out. With
+        `average`, keeps the mean over the last evaluations instead."""
         settings, progress = self.settings, run.progress
         current = self.placement.take(run.state)
         variables = (
             self.evaluator.placement.put(current.variables) if self.placement.mode == "pmap" else current.variables
         )
         scores = self.evaluator.score(variables, [m.table for m in members], [m.splits["dev"] for m in members])
-        improved, ended = [], list(progress.stopped)
+        shares, ended = [], list(progress.stopped)
+        place = settings.average - evaluations_left  # among the evaluations that are averaged
         for r, score in enumerate(scores):
-            wins = not progress.stopped[r] and better(settings.monitor, score[settings.monitor], progress.best[r])
-            improved.append(wins)
+            wins = better(settings.monitor, score[settings.monitor], progress.best[r]) or settings.average
+            wins = wins and not progress.stopped[r]
+            shares.append(float(wins) if not settings.average else 1.0 / place if place > 0 else 0.0)
             if wins:
                 progress.best[r], progress.best_step[r], progress.stale[r] = score[settings.monitor], progress.step, 0
             elif not progress.stopped[r]:
                 progress.stale[r] += 1
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
-        mask = np.array(improved) if self.placement.replicas > 1 else np.array(improved[0])
-        run.best = self._keep(run.best, variables["params"], mask)
+        share = np.array(shares if self.placement.replicas > 1 else shares[0], np.float32)
+        run.best = self._keep(run.best, variables["params"], share)
         run.sums = run.previous = self._no_sums()
         only = lambda values: [None if end else value for end, value in zip(ended, values)]
         record = {"step": progress.step, "epoch": epoch, "train_loss": only(losses), "dev": only(scores)}
@@ -265,9 +291,8 @@ class _Run:
 
     @classmethod
     def start(cls, trainer: Trainer, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
-        placement, length = trainer.placement, trainer.settings.buckets[-1]
-
-        options = {"length": length, "by_rows": trainer.by_rows}
+        placement = trainer.placement
+        options = {"bucket": trainer.settings.buckets[-1], "by_rows": trainer.by_rows}
         init = jax.jit(
             lambda key, vectors: init_state(trainer.task, trainer.optimizer, key, vectors=vectors, **options)
         )

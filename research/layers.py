@@ -83,3 +83,87 @@ class Dropout(nn.Module):
         if rows is None:
             return x * (keep * scale)
         return jnp.where(keep_mask(self.make_rng("dropout"), rows, x.shape[1:], keep), x * scale, 0.0)
+
+
+def places(segments: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """Position of every token within its sentence, from 0: sentences are runs of one segment number."""
+    index = jnp.arange(segments.shape[1])
+    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
+
+
+def shift_right(tokens: Int[Array, "B L"], segments: Int[Array, "B L"], first: int) -> Int[Array, "B L"]:
+    """Each token's predecessor in its sentence; `first` where there is none."""
+    return jnp.where(places(segments) == 0, first, jnp.roll(tokens, 1, axis=1))
+
+
+MASKED = -1e30
+"""Added to a score it leaves nothing of its exponential, exactly; a row without any other entry stays finite."""
+
+
+def attention_bias(
+    queries: Int[Array, "B T"], keys: Int[Array, "B S"], *, causal: bool = False
+) -> Float[Array, "B 1 T S"]:
+    """Additive mask: 0 where query and key are of the same segment (0, padding, is looked at by none), else `MASKED`;
+    `causal`: and the key does not lie behind the query."""
+    allowed = (queries[:, :, None] == keys[:, None, :]) & (keys[:, None, :] > 0)
+    if causal:
+        allowed &= jnp.arange(queries.shape[1])[:, None] >= jnp.arange(keys.shape[1])
+    return jnp.where(allowed, 0.0, MASKED)[:, None]
+
+
+def dot_product_attention(
+    query: Float[Array, "B T H K"],
+    keys: Float[Array, "B S H K"],
+    values: Float[Array, "B S H W"],
+    bias: Float[Array, "#B 1 #T S"],
+    *,
+    scale: float,
+    fused: bool = False,
+) -> tuple[Float[Array, "B T H W"], Float[Array, "B H T S"] | None]:
+    """softmax(scale · Q Kᵀ + bias) V and the softmax's weights, which are computed in float32 (Vaswani et al. 2017,
+    equation 1). fused: by the platform's kernel, which keeps the weights to itself (None)."""
+    if fused:
+        shape = (query.shape[0], 1, query.shape[1], keys.shape[1])
+        bias = jnp.broadcast_to(bias, shape).astype(query.dtype)
+        return jax.nn.dot_product_attention(query, keys, values, bias, scale=scale), None
+    scores = jnp.einsum("bthk,bshk->bhts", query, keys, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * scale + bias)
+    return jnp.einsum("bhts,bshw->bthw", weights.astype(values.dtype), values), weights
+
+
+def sinusoids(place: Int[Array, "*B"], size: int, *, interleaved: bool = True) -> Float[Array, "*B {size}"]:
+    """PE(pos, 2i) = sin(pos / 10000^(2i / size)) and PE(pos, 2i + 1) = cos of the same (Vaswani et al. 2017, section
+    3.5); not interleaved: all sines, then all cosines."""
+    frequency = jnp.exp(-math.log(10000.0) / size * jnp.arange(0, size, 2))
+    angle = place[..., None] * frequency
+    waves = [jnp.sin(angle), jnp.cos(angle)]
+    return jnp.stack(waves, -1).reshape(*place.shape, size) if interleaved else jnp.concatenate(waves, -1)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over the positions where `mask` holds, with running moments for evaluation (collection
+    `moments`). The moments are those of the arrays it is given: micro-batches and pmap change them."""
+
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"], mask: Bool[Array, "*B"] | None, train: bool) -> Float[Array, "*B D"]:
+        size = x.shape[-1:]
+        scale, bias = (
+            self.param(name, fill, size)
+            for name, fill in (("scale", jax.nn.initializers.ones), ("bias", jax.nn.initializers.zeros))
+        )
+        mean = self.variable("moments", "mean", jnp.zeros, size)
+        variance = self.variable("moments", "variance", jnp.ones, size)
+        x = x.astype(jnp.float32)
+        if not train:
+            return (x - mean.value) * jax.lax.rsqrt(variance.value + self.epsilon) * scale + bias
+        weight = mask[..., None] / jnp.maximum(jnp.sum(mask), 1)
+        axes = tuple(range(x.ndim - 1))
+        now = jnp.sum(x * weight, axes)
+        spread = jnp.sum(jnp.square(x - now) * weight, axes)
+        for kept, new in ((mean, now), (variance, spread)):
+            kept.value = self.momentum * kept.value + (1 - self.momentum) * jax.lax.stop_gradient(new)
+        return (x - now) * jax.lax.rsqrt(spread + self.epsilon) * scale + bias

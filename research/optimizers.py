@@ -36,23 +36,53 @@ def max_norm(limit: float, module: str = "softmax") -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def make_optimizer(config) -> optax.GradientTransformation:
-    """The transformation of `config.optimizer`; ConfigError where a field cannot be."""
-    if config.name != "adadelta":
-        raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta")
-    for name in ("learning_rate", "rho", "epsilon", "max_norm"):
-        if not math.isfinite(config[name]):
-            raise ConfigError(f"optimizer.{name} must be a finite number, got {config[name]}")
-    if not config.learning_rate > 0.0:
-        raise ConfigError(f"optimizer.learning_rate must be above 0, got {config.learning_rate}")
+def make_optimizer(config, d_model: int = 1) -> optax.GradientTransformation:
+    """The transformation of `config.optimizer`; ConfigError where a field cannot be. d_model: of the model, for the
+    schedule."""
+    if config.name not in ("adadelta", "adam"):
+        raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta, adam")
+    for name, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"optimizer.{name} must be a finite number, got {value}")
+    for name in ("learning_rate", "epsilon"):
+        if not config[name] > 0.0:
+            raise ConfigError(f"optimizer.{name} must be above 0, got {config[name]}")
+    return _adadelta(config) if config.name == "adadelta" else _adam(config, d_model)
+
+
+def _adadelta(config) -> optax.GradientTransformation:
+    """Kim 2014, sections 2.1 and 3.1."""
     if not 0.0 < config.rho < 1.0:
         raise ConfigError(f"optimizer.rho must lie between 0 and 1, got {config.rho}")
-    if not config.epsilon > 0.0:
-        raise ConfigError(f"optimizer.epsilon must be above 0, got {config.epsilon}")
     if config.max_norm < 0.0:
         raise ConfigError(f"optimizer.max_norm must be 0 (none) or above, got {config.max_norm}")
-    steps = [optax.adadelta(config.learning_rate, rho=config.rho, eps=config.epsilon)]
-    return optax.chain(*steps, max_norm(config.max_norm)) if config.max_norm else steps[0]
+    step = optax.adadelta(config.learning_rate, rho=config.rho, eps=config.epsilon)
+    return optax.chain(step, max_norm(config.max_norm)) if config.max_norm else step
+
+
+def inverse_square_root(learning_rate: float, d_model: int, warmup: int) -> optax.Schedule:
+    """learning_rate · d_model^-0.5 · min(step^-0.5, step · warmup^-1.5), with steps counted from 1: equation 3 of
+    Vaswani et al. 2017, times a factor."""
+
+    def schedule(count: Int[Array, ""]) -> Float[Array, ""]:
+        step = count + 1.0
+        return learning_rate * d_model**-0.5 * jnp.minimum(step**-0.5, step * warmup**-1.5)
+
+    return schedule
+
+
+def _adam(config, d_model: int) -> optax.GradientTransformation:
+    """Vaswani et al. 2017, section 5.3; `warmup` = 0 keeps the learning rate as it is."""
+    for name in ("beta1", "beta2"):
+        if not 0.0 <= config[name] < 1.0:
+            raise ConfigError(f"optimizer.{name} must lie in [0, 1), got {config[name]}")
+    if config.warmup < 0 or config.clip_norm < 0.0:
+        raise ConfigError("optimizer.warmup and optimizer.clip_norm must be at least 0")
+    rate = config.learning_rate
+    if config.warmup:
+        rate = inverse_square_root(rate, d_model, config.warmup)
+    step = optax.adam(rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), step) if config.clip_norm else step
 
 
 def _is_table(path) -> bool:

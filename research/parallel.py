@@ -67,7 +67,7 @@ class Placement:
         return trees[0] if self.replicas == 1 else jax.tree.map(lambda *x: np.stack(x), *trees)
 
     def load(self, tables: Sequence[Table], slots: Sequence[Slots]) -> PyTree:
-        """The transfer of one batch to the devices: a table and `Slots`, of equal length, for each replica. What comes
+        """The transfer of one batch to the devices: a table and `Slots`, of one bucket, for each replica. What comes
         back is for a compiled function's `loaded`: the examples' places in the table, or (streaming) the batch."""
         unit = self.shards * self.parts
         size = -(-len(slots[0].indices) // unit) * unit
@@ -75,7 +75,7 @@ class Placement:
         for table, slot in zip(tables, slots):
             slot = fill(slot, size)
             place = (slot.indices.astype(np.int32), slot.weights, np.arange(size, dtype=np.int32))
-            loaded.append(gather(table, *place, length=slot.length) if self.stream else place)
+            loaded.append(gather(table, *place, bucket=slot.bucket) if self.stream else place)
         arrays = self.stack(loaded)
         if self.mode == "jit":
             return self._put(arrays, self._sharding("data"))
@@ -84,14 +84,14 @@ class Placement:
         return jax.tree.map(cut, arrays)
 
     def _over_replicas(self, function: Callable) -> Callable:
-        """`function(*arguments, batch)` as `run(*arguments, table, loaded, length)`, over all replicas."""
+        """`function(*arguments, batch)` as `run(*arguments, table, loaded, bucket)`, over all replicas."""
 
         def run(*values):
-            *values, length = values
+            *values, bucket = values
 
             def one(*values):
                 *values, table, loaded = values
-                batch = loaded if isinstance(loaded, Batch) else gather(table, *loaded, length=length)
+                batch = loaded if isinstance(loaded, Batch) else gather(table, *loaded, bucket=bucket)
                 return function(*values, batch)
 
             return (one if self.replicas == 1 else jax.vmap(one))(*values)
@@ -99,15 +99,15 @@ class Placement:
         return run
 
     def compile_step(self, step: Callable) -> Callable:
-        """`step(state, sums, key, batch) -> (state, sums)` as `run(state, sums, keys, table, loaded, length)`.
+        """`step(state, sums, key, batch) -> (state, sums)` as `run(state, sums, keys, table, loaded, bucket)`.
 
-        `state` is donated; the length a batch is padded to is static. Under pmap `step` sums over `axis_name`."""
+        `state` is donated; the bucket is static. Under pmap `step` sums over `axis_name`."""
         run = self._over_replicas(step)
         if self.mode == "pmap":
             return jax.pmap(run, axis_name="data", static_broadcasted_argnums=5, donate_argnums=0)
         return jax.jit(run, static_argnums=5, donate_argnums=0, out_shardings=self._sharding())
 
     def compile_evaluation(self, evaluate: Callable) -> Callable:
-        """`evaluate(variables, batch)` as `run(variables, table, loaded, length)`; the result is whole everywhere."""
+        """`evaluate(variables, batch)` as `run(variables, table, loaded, bucket)`; the result is whole everywhere."""
         whole = NamedSharding(self.mesh, PartitionSpec())
         return jax.jit(self._over_replicas(evaluate), static_argnums=3, out_shardings=whole)

@@ -1,12 +1,13 @@
 """What a model is trained to do: a batch -> sums of loss and weight, predictions, and a split's metrics.
 
-Every task has the same five members: `columns` (the corpus columns it reads as text), `init`, `loss`, `predict` and
-`score`; the training loop knows nothing else. Losses are sums over examples; they are divided by the sum of weights
-once, over the whole batch, wherever its rows lie.
+Every task has the same four members, `init`, `loss`, `predict` and `score`; the training loop knows nothing else.
+Losses are sums over examples or tokens; they are divided by the sum of weights once, over the whole batch, wherever its
+rows lie.
 """
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -14,8 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from research.batches import Batch
+from research.batches import Batch, Lengths, make_buckets
 from research.errors import ConfigError
+from research.layers import length_mask, shift_right
+from research.losses import smoothed_cross_entropy, token_scores
+from research.text import BOS
+
+Loss = tuple[Float[Array, ""], tuple[Float[Array, ""], PyTree]]
+"""Sum of losses; sum of weights, and the new values of variables that a step changes without a gradient."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +31,23 @@ class Classification:
 
     model: nn.Module
     num_classes: int
-    column: str = "text"
 
-    def init(self, key: Key[Array, ""], length: int) -> PyTree:
-        """The model's variables for texts of up to `length` tokens."""
-        return self.model.init(key, jnp.zeros((1, length), jnp.int32), jnp.ones((1,), jnp.int32))
+    def init(self, key: Key[Array, ""], bucket: Lengths) -> PyTree:
+        """The model's variables for texts of up to the longest bucket's lengths."""
+        return self.model.init(key, jnp.zeros((1, dict(bucket)["text"]), jnp.int32), jnp.ones((1,), jnp.int32))
 
-    def loss(self, variables: PyTree, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss(self, variables: PyTree, batch: Batch, key: Key[Array, ""]) -> Loss:
         """Σ w_i · -log p(y_i | x_i) and Σ w_i, with dropout keyed by `key`."""
         logits = self._logits(variables, batch, rows=batch.rows, rngs={"dropout": key})
         losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch.labels[:, None], axis=-1)[:, 0]
-        return jnp.sum(losses * batch.weights), jnp.sum(batch.weights)
+        return jnp.sum(losses * batch.weights), (jnp.sum(batch.weights), {})
 
     def predict(self, variables: PyTree, batch: Batch) -> Float[Array, "B C"]:
         """Probabilities of the classes."""
         return jax.nn.softmax(self._logits(variables, batch))
 
     def _logits(self, variables, batch: Batch, rows=None, rngs=None) -> Float[Array, "B C"]:
-        tokens, lengths = batch.tokens[self.column], batch.lengths[self.column]
+        tokens, lengths = batch.tokens["text"], batch.lengths["text"]
         return self.model.apply(variables, tokens, lengths, rows, rngs=rngs)
 
     def score(self, predictions: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"]) -> dict[str, float]:
@@ -64,6 +70,75 @@ class Classification:
         return {name: float(value) for name, value in scores.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """A source sentence, a target sentence, both ending in </s>. The model maps (source, its segments, target inputs,
+    their segments, rows) to hidden states, and `readout` gives the matrix and bias that make logits of them."""
+
+    model: nn.Module
+    smoothing: float = 0.0
+
+    def init(self, key: Key[Array, ""], bucket: Lengths) -> PyTree:
+        """The model's variables for sentences of up to the longest bucket's lengths."""
+        sizes = dict(bucket)
+        source, target = (jnp.ones((1, sizes[role]), jnp.int32) for role in ("source", "target"))
+        variables = dict(self.model.init(key, source, source, target, target))
+        variables.pop("attention", None)  # what attention layers show on request is no state
+        return variables
+
+    def loss(self, variables: PyTree, batch: Batch, key: Key[Array, ""]) -> Loss:
+        """Σ_t w_t H(q_t, p_t) over the real target tokens (q: the label-smoothed target), and their number Σ w_t."""
+        changing = [name for name in variables if name != "params"]
+        states, changed = self._states(variables, batch, batch.rows, rngs={"dropout": key}, mutable=changing)
+        weights = self.weights(batch).ravel()
+        flat = (*states, batch.tokens["target"].ravel(), weights)
+        return smoothed_cross_entropy(*flat, self.smoothing), (jnp.sum(weights), changed)
+
+    def predict(self, variables: PyTree, batch: Batch) -> Float[Array, "B 3"]:
+        """Of each pair: Σ_t -log p(y_t) in nats, right guesses of the next token, tokens."""
+        weights = self.weights(batch)
+        losses, right = token_scores(*self._states(variables, batch), batch.tokens["target"].ravel())
+        total = lambda x: jnp.sum(x.reshape(weights.shape) * weights, axis=1)
+        return jnp.stack([total(losses), total(right), jnp.sum(weights, axis=1)], axis=1)
+
+    @staticmethod
+    def segments(batch: Batch, role: str) -> Int[Array, "B L"]:
+        """The batch's own, or 1 up to each sentence's length."""
+        if role in batch.segments:
+            return batch.segments[role]
+        return length_mask(batch.lengths[role], batch.tokens[role].shape[1]).astype(jnp.int32)
+
+    def weights(self, batch: Batch) -> Float[Array, "B T"]:
+        """1 at the real target tokens of the rows that count."""
+        return (self.segments(batch, "target") > 0) * batch.weights[:, None]
+
+    def _states(self, variables, batch: Batch, rows=None, rngs=None, mutable=False):
+        """Hidden states of all target positions in a row, matrix and bias of the readout, and what a mutable apply
+        gives beside them."""
+
+        def forward(model: nn.Module):
+            source, target = self.segments(batch, "source"), self.segments(batch, "target")
+            inputs = shift_right(batch.tokens["target"], target, BOS)
+            hidden = model(batch.tokens["source"], source, inputs, target, rows)
+            table, bias = model.readout()
+            bias = jnp.zeros(len(table)) if bias is None else bias
+            return hidden.reshape(-1, hidden.shape[-1]), table, bias
+
+        return nn.apply(forward, self.model, mutable=mutable)(variables, rngs=rngs)
+
+    def score(self, predictions: Float[np.ndarray, "N 3"], labels: Int[np.ndarray, " N"]) -> dict[str, float]:
+        """Of the next token, given those before it: loss (mean negative log-likelihood, nats), perplexity, accuracy in
+        percent."""
+        del labels
+        total, right, count = predictions.astype(np.float64).sum(axis=0)
+        loss = float(total / count)
+        return {
+            "loss": loss,
+            "perplexity": float(np.exp(min(loss, 700.0))),
+            "token_accuracy": 100.0 * float(right / count),
+        }
+
+
 LOWER_IS_BETTER = ("loss", "perplexity")
 
 
@@ -74,15 +149,28 @@ def better(metric: str, new: float, best: float | None) -> bool:
     return new < best if metric in LOWER_IS_BETTER else new > best
 
 
-def make_task(config, *, vocab_size: int, num_classes: int) -> Classification:
-    """The task of a run with the model of `research/<paper>.py`; ConfigError where the configuration names neither."""
-    if config.task != "classification":
-        raise ConfigError(f"task: '{config.task}' is none of classification")
+Task = Classification | Translation
+
+
+def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task:
+    """The task of a run with the model of `research/<paper>.py`; ConfigError where the configuration names neither.
+
+    sizes: entries of each role's vocabulary."""
     try:
         paper = importlib.import_module(f"research.{config.paper}")
-        make_model = paper.make_model
+        make_model, tasks = paper.make_model, paper.TASKS
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise ConfigError(f"paper: '{config.paper}' is no paper's module in research/") from error
-    lengths = {"max_length": config.data.buckets[-1]}
-    model = make_model(config.model, vocab_size=vocab_size, num_classes=num_classes, **lengths)
-    return Classification(model, num_classes, config.data.text)
+    if config.task not in tasks:
+        raise ConfigError(
+            f"task: '{config.task}' is none of {', '.join(tasks)}, which research/{config.paper}.py is for"
+        )
+    longest = make_buckets(config.data.buckets, tuple(sizes))[-1]
+    max_length = max(size for _, size in longest)
+    if config.task == "classification":
+        model = make_model(config.model, vocab_size=sizes["text"], num_classes=num_classes, max_length=max_length)
+        return Classification(model, num_classes)
+    if not 0.0 <= config.train.label_smoothing < 1.0:
+        raise ConfigError(f"train.label_smoothing must lie in [0, 1), got {config.train.label_smoothing}")
+    model = make_model(config.model, source_size=sizes["source"], target_size=sizes["target"], max_length=max_length)
+    return Translation(model, config.train.label_smoothing)

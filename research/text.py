@@ -9,6 +9,7 @@ A tokeniser is a function from a string to a list of tokens; `tokenizer(kind, lo
 | `character` | every character that is not white space |
 | `mixed` | each Chinese character alone, Latin words and numbers whole, punctuation alone |
 | `jieba` | the words of jieba's default segmentation, white space dropped |
+| `moses` | the Moses tokeniser's words, for languages that sacremoses knows |
 """
 
 import collections
@@ -24,6 +25,9 @@ from research.errors import ConfigError, DataError
 PAD, UNKNOWN = 0, 1
 """Ids of padding and of the unknown token, in every vocabulary."""
 RESERVED = ("<pad>", "<unk>")
+BOS, EOS = 2, 3
+"""Ids of a target sentence's beginning and of any sentence's end, in the vocabularies of translation."""
+SENTENCE = (*RESERVED, "<s>", "</s>")
 
 Tokenizer = Callable[[str], list[str]]
 
@@ -71,13 +75,30 @@ def jieba_words(text: str) -> list[str]:
     return [word for word in _jieba().lcut(text) if not word.isspace()]
 
 
-def tokenizer(kind: str, lower: bool) -> Tokenizer:
+def tokenizer(kind: str, lower: bool, language: str = "en") -> Tokenizer:
     """The tokeniser called `kind` (the table above), after lower-casing if `lower`."""
     kinds = {"blank": blank, "clean_str": clean_str, "character": character, "mixed": mixed, "jieba": jieba_words}
-    if kind not in kinds:
-        raise ConfigError(f"data.tokenizer: '{kind}' is none of {', '.join(kinds)}")
-    split = kinds[kind]
+    if kind == "moses":
+        split = functools.partial(_moses(language)[0].tokenize, escape=False)
+    elif kind in kinds:
+        split = kinds[kind]
+    else:
+        raise ConfigError(f"data.tokenizer: '{kind}' is none of {', '.join([*kinds, 'moses'])}")
     return (lambda text: split(text.lower())) if lower else split
+
+
+@functools.cache
+def _moses(language: str):
+    import sacremoses  # imported on use: few runs need it
+
+    return sacremoses.MosesTokenizer(language), sacremoses.MosesDetokenizer(language)
+
+
+def detokenizer(kind: str, language: str = "en") -> Callable[[Sequence[str]], str]:
+    """A function from the tokens of tokeniser `kind` to text: the inverse up to white space and case."""
+    if kind == "moses":
+        return functools.partial(_moses(language)[1].detokenize, unescape=False)
+    return "".join if kind in ("character", "jieba") else " ".join
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,18 +119,25 @@ class Vocabulary:
         return {token: index for index, token in enumerate(self.tokens)}
 
     @classmethod
-    def build(cls, texts: Iterable[Sequence[str]], *, min_count: int = 1, max_size: int = 0) -> "Vocabulary":
+    def build(
+        cls,
+        texts: Iterable[Sequence[str]],
+        *,
+        min_count: int = 1,
+        max_size: int = 0,
+        reserved: tuple[str, ...] = RESERVED,
+    ) -> "Vocabulary":
         """The tokens of `texts` that occur `min_count` times or more, the most frequent first, equally frequent ones
-        in order of appearance; at most `max_size` of them besides the two reserved ones (0: no limit)."""
+        in order of appearance; at most `max_size` of them besides the reserved ones (0: no limit)."""
         counts = collections.Counter(token for text in texts for token in text)
-        for token in RESERVED:
+        for token in reserved:
             counts.pop(token, None)
         kept = [token for token, count in counts.most_common(max_size or None) if count >= min_count]
-        return cls(RESERVED + tuple(kept))
+        return cls(reserved + tuple(kept))
 
-    def encode(self, tokens: Sequence[str], *, unknown: str = "token") -> list[int]:
-        """Ids of `tokens`; those not in the vocabulary become `<unk>` (unknown="token") or vanish ("skip")."""
-        if unknown == "skip":
+    def encode(self, tokens: Sequence[str], *, skip: bool = False) -> list[int]:
+        """Ids of `tokens`; those not in the vocabulary become `<unk>`, or vanish with `skip`."""
+        if skip:
             return [self.ids[token] for token in tokens if token in self.ids]
         return [self.ids.get(token, UNKNOWN) for token in tokens]
 

@@ -16,6 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 from research.errors import ConfigError
 from research.layers import Dropout, length_mask, masked_max, masked_mean, masked_softmax
 
+TASKS = ("classification",)
+"""What `config.task` may be with this model."""
+
 VARIANTS = ("rand", "static", "non_static", "multichannel")
 POOLINGS = ("max", "k_max", "average")
 PADDINGS = ("wide", "same")

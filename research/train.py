@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
-from research.batches import Batch
+from research.batches import Batch, Lengths
 from research.optimizers import TABLE, gather_rows, scatter_rows, touched_rows
 
 
@@ -35,10 +35,16 @@ Sums = dict[str, Float[Array, ""]]
 
 
 def init_state(
-    task, optimizer: optax.GradientTransformation, key: UInt32[Array, "2"], *, length: int, vectors=None, by_rows=False
+    task,
+    optimizer: optax.GradientTransformation,
+    key: UInt32[Array, "2"],
+    *,
+    bucket: Lengths,
+    vectors=None,
+    by_rows=False,
 ) -> TrainState:
     """A fresh state. vectors: pre-trained word vectors, which replace every random table of the model."""
-    variables = task.init(jax.random.wrap_key_data(key), length)
+    variables = task.init(jax.random.wrap_key_data(key), bucket)
     if vectors is not None:
         is_table = lambda path: getattr(path[-1], "key", None) == TABLE
         replace = lambda path, x: jnp.asarray(vectors) if is_table(path) else x
@@ -87,20 +93,21 @@ def train_step(
     terms = []
     for number in range(micro_batches):
         part = jax.tree.map(lambda x, n=number: jnp.split(x, micro_batches)[n], batch)
-        terms.append(jax.value_and_grad(loss, has_aux=True)(state.params, part))
-    (total, weight), gradient = jax.tree.map(lambda *x: sum(x), *terms)
+        (total, (weight, changed)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, part)
+        terms.append((total, weight, gradient))
+    total, weight, gradient = jax.tree.map(lambda *x: sum(x), *terms)
     if axis_name is not None:
         total, weight, gradient = jax.lax.psum((total, weight, gradient), axis_name)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(weight, 1.0), gradient)
 
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    stepped = (optax.apply_updates(state.params, updates), opt_state)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(weight > 0, new, old), stepped, (state.params, state.opt_state)
+    stepped = (optax.apply_updates(state.params, updates), opt_state, {**state.constants, **changed})
+    params, opt_state, constants = jax.tree.map(
+        lambda new, old: jnp.where(weight > 0, new, old), stepped, (state.params, state.opt_state, state.constants)
     )
     step = state.step + (weight > 0)
     if rows is None:
-        new = state.replace(step=step, params=params, opt_state=opt_state)
+        new = state.replace(step=step, params=params, constants=constants, opt_state=opt_state)
     else:
         new = whole.replace(
             step=step,

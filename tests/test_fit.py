@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.batches import Table
+from research.batches import Table, make_buckets
 from research.checkpoints import Checkpoints
 from research.fit import Diverged, Member, Settings, Stopped, Trainer, _Run
 from research.parallel import Placement
@@ -19,7 +19,8 @@ from research.textcnn import TextCNN
 from tests.test_textcnn import optimizer
 
 V, N = 30, 61
-SETTINGS = Settings(epochs=3, batch_size=8, eval_batch_size=16, buckets=(4, 8), log_every=3, checkpoint_seconds=0.0)
+BUCKETS = make_buckets((4, 8), ("text",))
+SETTINGS = Settings(epochs=3, batch_size=8, eval_batch_size=16, buckets=BUCKETS, log_every=3, checkpoint_seconds=0.0)
 
 
 def member(seed: int = 0, fold: int = 0) -> Member:
@@ -30,7 +31,7 @@ def member(seed: int = 0, fold: int = 0) -> Member:
     order = np.random.default_rng(fold).permutation(N)
     dev = 10 + fold  # folds differ in size, and so in steps an epoch
     splits = {"train": order[dev:], "dev": order[:dev], "test": order[:dev]}
-    return Member((seed, fold), Table.build({"text": texts}, labels, 8), splits)
+    return Member((seed, fold), Table.build({"text": texts}, labels, BUCKETS[-1]), splits)
 
 
 class Silent:
@@ -150,9 +151,9 @@ class Explodes(Classification):
     """Adds a loss that pulls the second bias upwards, and is NaN once it is above 0.05: after about ten steps."""
 
     def loss(self, variables, batch, key):
-        total, weight = super().loss(variables, batch, key)
+        total, (weight, changed) = super().loss(variables, batch, key)
         bias = variables["params"]["convolution_1_bias"][0]
-        return total + weight * jnp.where(bias > 0.05, jnp.nan, -1.0) * bias, weight
+        return total + weight * jnp.where(bias > 0.05, jnp.nan, -1.0) * bias, (weight, changed)
 
 
 def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -176,9 +177,9 @@ class NotDifferentiable(Classification):
     """Its loss is finite and its gradient is not: the parameters are NaN from the first step on."""
 
     def loss(self, variables, batch, key):
-        total, weight = super().loss(variables, batch, key)
+        total, (weight, changed) = super().loss(variables, batch, key)
         bias = variables["params"]["convolution_1_bias"][0]
-        return total + 0.0 * jnp.sqrt(0.0 * bias), weight
+        return total + 0.0 * jnp.sqrt(0.0 * bias), (weight, changed)
 
 
 def test_nan_parameters_behind_a_finite_loss_are_never_selected(tmp_path):

@@ -45,7 +45,7 @@ def test_vocabulary_orders_by_count_then_appearance():
 def test_unknown_tokens_are_marked_or_skipped():
     known = Vocabulary.build(TEXTS, min_count=2)
     assert known.encode(["a", "z", "b"]) == [3, UNKNOWN, 2]
-    assert known.encode(["a", "z", "b"], unknown="skip") == [3, 2]
+    assert known.encode(["a", "z", "b"], skip=True) == [3, 2]
 
 
 def test_vocabulary_survives_its_file(tmp_path):

@@ -195,7 +195,7 @@ def test_max_norm_rescales_only_what_is_too_long():
 def batch(seed: int = 0) -> Batch:
     tokens, lengths = sentences(seed)
     labels = jnp.array([0, 1, 2, 0, 1, 2])
-    return Batch({"text": tokens}, {"text": lengths}, labels, jnp.ones(B), jnp.arange(B))
+    return Batch({"text": tokens}, {"text": lengths}, {}, labels, jnp.ones(B), jnp.arange(B))
 
 
 def optimizer(**changes):
@@ -205,7 +205,7 @@ def optimizer(**changes):
 def losses(by_rows: bool, steps: int, *, options=None, dropout: float = 0.5, seed: int = 0) -> tuple[list, object]:
     net = model(dropout=dropout, **(options or {}))
     task, adadelta = Classification(net, C), optimizer()
-    state = init_state(task, adadelta, KEY, length=L, by_rows=by_rows)
+    state = init_state(task, adadelta, KEY, bucket=(("text", L),), by_rows=by_rows)
     state = state.replace(params=variables(net, seed)["params"])
     step = jax.jit(
         lambda state, sums, key, batch: train_step(

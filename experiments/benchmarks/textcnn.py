@@ -15,8 +15,8 @@ from experiments.benchmarks.worker import serve
 
 V, K, L, B, N, CLASSES = 18767, 300, 56, 50, 2000, 2
 KERNELS, FILTERS = (3, 4, 5), 100
-KINDS = ("full", "sentences")
-WORKERS = ("jax", "torch eager", "torch compiled")
+KINDS = dict.fromkeys(("full", "sentences"), (("jax", "torch eager", "torch compiled"), 0))
+"""Kind of work -> who does it, ours first, and steps a turn (0: --steps)."""
 
 
 def examples(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,13 +54,13 @@ def jax_worker(kind: str):
     from research.train import init_state, train_step
 
     config = mr.get_config()
-    task = make_task(config, vocab_size=V, num_classes=CLASSES)
+    task = make_task(config, sizes={"text": V}, num_classes=CLASSES)
     optimizer = make_optimizer(config.optimizer)
     tokens, lengths, labels = examples(kind)
-    table = Table({"text": tokens}, {"text": lengths}, labels)
+    table, bucket = Table({"text": tokens}, {"text": lengths}, {}, labels), (("text", L),)
     init, dropout = Member((0,), table, {}).keys()
     placement = Placement()
-    state = placement.put(init_state(task, optimizer, init, length=L, by_rows=True))
+    state = placement.put(init_state(task, optimizer, init, bucket=bucket, by_rows=True))
     sums = placement.put({"loss": np.float32(0), "weight": np.float32(0)})
     on_device, dropout = placement.put(table), placement.put(dropout)
     options = {"task": task, "optimizer": optimizer, "row_decay": config.optimizer.rho}
@@ -70,8 +70,8 @@ def jax_worker(kind: str):
     def run(steps: int) -> None:
         nonlocal state, sums
         for _ in range(steps):
-            slots = Slots(next(order), np.ones(B, np.float32), L)
-            state, sums = step(state, sums, dropout, on_device, placement.load([table], [slots]), L)
+            slots = Slots(next(order), np.ones(B, np.float32), bucket)
+            state, sums = step(state, sums, dropout, on_device, placement.load([table], [slots]), bucket)
         jax.block_until_ready(state)
 
     return run

@@ -23,12 +23,12 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
     Its docstring becomes TFDS's description. Bump VERSION whenever the examples made from the same files change:
     a prepared copy is reused while its version and its raw files' digests stand.
 
-    Attributes:
+    Attributes (properties in a subclass where they depend on its configuration):
       files: split -> raw files of the split, in the order in which they are read. A split exists where all are there.
       common_files: raw files that belong to no split.
-      optional_files: those among them that may be absent.
+      optional_files: those among them that may be absent; of a split with several raw files, all or none.
       other_names: raw file -> another name under which the publisher distributes the same file.
-      sources: raw file -> where to download it.
+      sources: raw file, by either name -> where to download it.
       timeout: seconds that a download waits for the server.
     """
 
@@ -44,30 +44,34 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
         # TFDS's own register holds one builder a name, and some of ours (trec) shadow one of the catalogue.
         super().__init_subclass__(skip_registration=True, **kwargs)
 
-    def __init__(self, *, raw: Mapping[str, Path], **kwargs: Any):
-        """`raw` maps the raw files that are there to their paths; the rest is TFDS's."""
-        self.raw = raw
+    def __init__(self, *, folder: Path, downloads: Path, **kwargs: Any):
+        """The user's raw files lie in `folder`, downloaded ones in `downloads`; the rest is TFDS's."""
+        self.folder, self.downloads = folder, downloads
         super().__init__(**kwargs)
 
-    @classmethod
-    def raw_names(cls) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for names in (*cls.files.values(), cls.common_files) for name in names))
+    @property
+    def raw(self) -> dict[str, Path]:
+        """Raw file -> path: those in the user's folder if there are any, else the downloaded ones if complete."""
+        downloaded = self._raw_files_in(self.downloads)
+        return self._raw_files_in(self.folder) or ({} if self.missing_from(downloaded) else downloaded)
 
-    @classmethod
-    def raw_files_in(cls, folder: Path) -> dict[str, Path]:
-        """Raw file -> its path, for those in `folder`."""
+    def raw_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for names in (*self.files.values(), self.common_files) for name in names))
+
+    def _raw_files_in(self, folder: Path) -> dict[str, Path]:
         paths = {
             name: next(
-                (path for path in (folder / name, folder / cls.other_names.get(name, name)) if path.is_file()), None
+                (path for path in (folder / name, folder / self.other_names.get(name, name)) if path.is_file()), None
             )
-            for name in cls.raw_names()
+            for name in self.raw_names()
         }
         return {name: path for name, path in paths.items() if path}
 
-    @classmethod
-    def missing_from(cls, raw: Mapping[str, Path]) -> list[str]:
+    def missing_from(self, raw: Mapping[str, Path]) -> list[str]:
         """The raw files that are needed and not in `raw`."""
-        return [name for name in cls.raw_names() if name not in raw and name not in cls.optional_files]
+        begun = {name for names in self.files.values() if not raw.keys().isdisjoint(names) for name in names}
+        needed = [name for name in self.raw_names() if name not in self.optional_files or name in begun]
+        return [name for name in needed if name not in raw]
 
     def digests(self) -> dict[str, str]:
         """Raw file -> SHA-256: what a prepared copy was made from."""
@@ -93,8 +97,10 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         self.info.metadata["raw_files"] = self.digests()
-        splits = [split for split, names in self.files.items() if all(name in self.raw for name in names)]
+        raw = self.raw
+        splits = [split for split, names in self.files.items() if all(name in raw for name in names)]
         return {split: self._generate_examples(split) for split in splits}
 
     def _generate_examples(self, split):
-        return enumerate(self.examples(split, [self.raw[name] for name in self.files[split]]))
+        raw = self.raw
+        return enumerate(self.examples(split, [raw[name] for name in self.files[split]]))

@@ -21,12 +21,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, naming, registered
 
-from research.corpora import classification, word_order
+from research.corpora import classification, number_words, translation, word_order
 from research.corpora.builder import CorpusBuilder
 from research.corpora.download import download
 from research.errors import ConfigError, DataError
 
-_MODULES = (classification, word_order)  # every builder in them that has raw files or generates can be loaded by name
+# Every builder in them that has raw files or generates can be loaded by name.
+_MODULES = (classification, translation, word_order, number_words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ def load_corpus(
         builder = make()
         if not _is_fresh(builder):
             if own:
-                _obtain_raw_files(own, root, manual)
+                _obtain_raw_files(builder)
             builder = _prepare(builder.data_path, make, manual)
         return _read(builder, columns, splits)
 
@@ -95,7 +96,8 @@ def load_corpus(
 def own_builders() -> Mapping[str, type[CorpusBuilder]]:
     """Name -> builder class, for the corpora of this repository."""
     members = [member for module in _MODULES for member in vars(module).values() if inspect.isclass(member)]
-    return {cls.name: cls for cls in members if issubclass(cls, CorpusBuilder) and cls.files}
+    builders = [cls for cls in members if issubclass(cls, CorpusBuilder) and not inspect.isabstract(cls)]
+    return {cls.name: cls for cls in builders if cls.files}
 
 
 def _parse(name: str) -> tuple[str, dict[str, Any]]:
@@ -112,7 +114,8 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
 def _own(name: str, root: Path, manual: Path) -> CorpusBuilder:
     dataset, options = _parse(name)
     cls = own_builders()[dataset]
-    return _construct(functools.partial(cls, raw=_raw_files(cls, root, manual), **options), cls, name, root)
+    folders = {"folder": manual / dataset, "downloads": root / "downloads" / dataset}
+    return _construct(functools.partial(cls, **folders, **options), cls, name, root)
 
 
 def _from_catalogue(name: str, root: Path, manual: Path) -> tfds.core.DatasetBuilder:
@@ -164,22 +167,16 @@ def _construct(
         ) from None
 
 
-def _raw_files(cls: type[CorpusBuilder], root: Path, manual: Path) -> dict[str, Path]:
-    """Raw file -> path: those in the manual folder if there are any, else the downloaded ones if they are complete."""
-    downloaded = cls.raw_files_in(root / "downloads" / cls.name)
-    return cls.raw_files_in(manual / cls.name) or ({} if cls.missing_from(downloaded) else downloaded)
-
-
-def _obtain_raw_files(cls: type[CorpusBuilder], root: Path, manual: Path) -> None:
+def _obtain_raw_files(builder: CorpusBuilder) -> None:
     """Downloads the raw files if there are none; raises DataError if some are missing in the end."""
     failure = ""
-    if not _raw_files(cls, root, manual) and cls.sources:
+    if not builder.raw and builder.sources:
         try:
-            download(cls.sources, root / "downloads" / cls.name, timeout=cls.timeout)
+            download(builder.sources, builder.downloads, timeout=builder.timeout)
         except DataError as error:
             failure = f" (the download failed: {error})"
-    if missing := cls.missing_from(_raw_files(cls, root, manual)):
-        raise DataError(f"corpus {cls.name!r}: put {', '.join(missing)} into {manual / cls.name}{failure}")
+    if missing := builder.missing_from(builder.raw):
+        raise DataError(f"corpus {builder.name!r}: put {', '.join(missing)} into {builder.folder}{failure}")
 
 
 def _is_fresh(builder: tfds.core.DatasetBuilder) -> bool:

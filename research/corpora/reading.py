@@ -6,9 +6,11 @@ reviews of Pang and Lee hold 0x85). A "\\r" before the "\\n" is dropped and the 
 
 import codecs
 import csv
+import gzip
 import hashlib
 import io
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,17 +27,20 @@ def sha256(path: Path) -> str:
 
 
 def read_text(path: Path, *, utf8_only: bool = False) -> str:
-    """The text of a UTF-8 or, unless `utf8_only`, ISO-8859-1 file.
+    """The text of a UTF-8 or, unless `utf8_only`, ISO-8859-1 file; of a file `*.gz`, what it compresses.
 
     Any bytes are valid ISO-8859-1, so a UTF-8 file with one damaged character would turn into garbage
     throughout. Hence a file with a byte order mark, or with more characters beyond ASCII in valid UTF-8 than stray
     bytes, counts as damaged UTF-8. (In `rt-polarity.*` all 316 bytes beyond ASCII are stray.)
 
     Raises:
-      DataError: the file is missing, unreadable or empty, holds a NUL byte or is in no such encoding.
+      DataError: the file is missing, unreadable, damaged or empty, holds a NUL byte or is in no such encoding.
     """
     try:
-        data = path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: no whole gzip file ({error}); replace it, or drop .gz if it is plain text") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -55,8 +60,17 @@ def read_text(path: Path, *, utf8_only: bool = False) -> str:
         return data.decode("iso-8859-1")
     position = _STRAY_BYTE.search(escaped).start()
     line, byte = escaped.count("\n", 0, position) + 1, ord(escaped[position]) - 0xDC00
-    remedy = "convert the file (iconv -f GB18030 -t UTF-8)" if utf8_only else "replace the file"
+    remedy = "convert the file (iconv -t UTF-8 -f GB18030 or what it is in)" if utf8_only else "replace the file"
     raise DataError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8, which the file must be; {remedy}")
+
+
+def split_lines(path: Path, *, utf8_only: bool = False) -> list[str]:
+    """The lines without surrounding blanks, empty ones too; raises DataError as `read_text`."""
+    lines = read_text(path, utf8_only=utf8_only).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    # Blank, tab and "\r" only: str.strip() would take 0x85 for white space.
+    return [line.strip(" \t\r") for line in lines]
 
 
 def read_lines(path: Path, *, utf8_only: bool = False) -> Iterator[tuple[int, str]]:
@@ -65,12 +79,8 @@ def read_lines(path: Path, *, utf8_only: bool = False) -> Iterator[tuple[int, st
     Raises:
       DataError: as `read_text`; or a line is empty.
     """
-    lines = read_text(path, utf8_only=utf8_only).split("\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        # Blank, tab and "\r" only: str.strip() would take 0x85 for white space.
-        if not (line := line.strip(" \t\r")).strip():
+    for number, line in enumerate(split_lines(path, utf8_only=utf8_only), start=1):
+        if not line.strip():
             raise DataError(f"{path}:{number}: the line is empty; remove it or restore its text")
         yield number, line
 

@@ -1,0 +1,27 @@
+r"""A small Transformer on Multi30k, German to English, test_2016_flickr, 3 seeds; lower-cased as public tutorials do.
+
+Command:   python -m experiments.run --config configs/transformer/multi30k_de_en.py \
+               --workdir runs/transformer/multi30k_de_en
+Needs:     the files {train,val,test_2016_flickr}.{de,en}.gz (downloaded, or put into <manual_dir>/multi30k)
+Paper:     none: the corpus is younger
+"""
+
+from configs.transformer import base
+
+
+def get_config():
+    config = base.get_config()
+    config.replicas = 3
+    config.data.corpus = "multi30k/de_en"
+    config.data.source, config.data.target = "de", "en"
+    config.data.test = "test_2016_flickr"
+    config.data.lower = True
+    config.data.subword_size = 6000
+    config.data.buckets = (12, 16, 24, 56)
+    config.model.update(layers=3, d_model=256, d_ff=512, heads=4, d_k=64, d_v=64, dropout=0.3)
+    config.optimizer.update(warmup=1000)
+    config.train.epochs = 24
+    config.train.batch_tokens = 2400
+    config.train.eval_every = 0
+    config.train.stream = False
+    return config

@@ -1,0 +1,17 @@
+r"""Row (B, d_k = 16) of Table 3 of Vaswani et al. 2017, on WMT 2014 English-German; `test` is newstest2013.
+
+Command:   python -m experiments.run --config configs/transformer/table3_b_16.py \
+               --workdir runs/transformer/table3_b_16
+Needs:     as configs/transformer/table3_base.py
+Paper:     25.1 BLEU, perplexity 5.16, 58 M parameters
+"""
+
+from configs.transformer import table3_base
+
+PAPER = {"bleu": 25.1, "perplexity": 5.16, "params": 58, "where": "Table 3, row B, d_k = 16"}
+
+
+def get_config():
+    config = table3_base.get_config()
+    config.model.update(d_k=16)
+    return config

@@ -1,0 +1,17 @@
+r"""Row (D, label smoothing 0.2) of Table 3 of Vaswani et al. 2017, on WMT 2014 English-German; `test` is newstest2013.
+
+Command:   python -m experiments.run --config configs/transformer/table3_d_smoothing_2.py \
+               --workdir runs/transformer/table3_d_smoothing_2
+Needs:     as configs/transformer/table3_base.py
+Paper:     25.7 BLEU, perplexity 5.47
+"""
+
+from configs.transformer import table3_base
+
+PAPER = {"bleu": 25.7, "perplexity": 5.47, "where": "Table 3, row D, label smoothing 0.2"}
+
+
+def get_config():
+    config = table3_base.get_config()
+    config.train.label_smoothing = 0.2
+    return config

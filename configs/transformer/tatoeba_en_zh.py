@@ -1,0 +1,21 @@
+r"""A small Transformer on Tatoeba sentences, English to Chinese (characters), 3 seeds.
+
+Command:   python -m experiments.run --config configs/transformer/tatoeba_en_zh.py \
+               --workdir runs/transformer/tatoeba_en_zh
+Needs:     cmn.txt in <manual_dir>/tatoeba_zh_en
+Paper:     none
+"""
+
+from configs.transformer import multi30k_de_en
+
+
+def get_config():
+    config = multi30k_de_en.get_config()
+    config.data.corpus = "tatoeba_zh_en"
+    config.data.source, config.data.target = "en", "zh"
+    config.data.test = "test"
+    config.data.tokenizer, config.data.target_tokenizer = "bpe", "character"
+    config.data.joint = False
+    config.data.subword_size = 4000
+    config.model.share = "target"
+    return config

@@ -1,0 +1,201 @@
+"""Sentences to ids and back, for each text that a task reads.
+
+A task reads a corpus's columns under the names of their roles: `text` (classification), `source` and `target`
+(translation). Tables, batches and buckets know the roles only. A role's `Codec` is `Words` (a tokeniser and a
+vocabulary) or `Subwords` (a sentencepiece model).
+"""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from research.errors import ConfigError, DataError
+from research.text import BOS, EOS, PAD, SENTENCE, UNKNOWN, Tokenizer, Vocabulary, detokenizer, tokenizer
+
+SUBWORDS = ("bpe", "unigram")
+
+
+def roles(config) -> dict[str, str]:
+    """Role -> column of the corpus."""
+    data = config.data
+    if config.task == "classification":
+        return {"text": data.text}
+    if config.task == "translation":
+        return {"source": data.source, "target": data.target}
+    raise ConfigError(f"task: '{config.task}' is none of classification, translation")
+
+
+class Codec(Protocol):
+    """A language's sentences as ids of its vocabulary, without <s> and </s>, and back."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """What each id stands for."""
+
+    def unknown(self, text: str) -> list[str]:
+        """The parts of `text` that the vocabulary lacks."""
+
+    def save(self, path: Path) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """A tokeniser and a vocabulary. skip: unknown tokens are left out instead of becoming `<unk>`."""
+
+    vocabulary: Vocabulary
+    split: Tokenizer
+    join: Callable[[Sequence[str]], str]
+    skip: bool = False
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> list[int]:
+        return self.vocabulary.encode(self.split(text), skip=self.skip)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.join(self.pieces(ids))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self.vocabulary.tokens[id] for id in ids]
+
+    def unknown(self, text: str) -> list[str]:
+        return [token for token in self.split(text) if token not in self.vocabulary.ids]
+
+    def save(self, path: Path) -> None:
+        self.vocabulary.save(path)
+
+
+class Subwords:
+    """A sentencepiece model, from its serialised form. The text is not normalised but for white space."""
+
+    def __init__(self, model: bytes, lower: bool):
+        import sentencepiece
+
+        self.model, self.lower = model, lower
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, kind: str, size: int, lower: bool) -> "Subwords":
+        """kind: `bpe` or `unigram`. size: entries, the four reserved ones among them. All characters are covered."""
+        import sentencepiece
+
+        file = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=(text.lower() if lower else text for text in texts),
+                model_writer=file,
+                model_type=kind,
+                vocab_size=size,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                pad_id=PAD,
+                unk_id=UNKNOWN,
+                bos_id=BOS,
+                eos_id=EOS,
+                minloglevel=2,
+                num_threads=1,
+                max_sentence_length=1 << 20,
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]
+            raise ConfigError(
+                f"data.subword_size = {size}: sentencepiece cannot train this vocabulary: {reason}"
+            ) from error
+        return cls(file.getvalue(), lower)
+
+    @classmethod
+    def load(cls, path: Path, lower: bool) -> "Subwords":
+        try:
+            return cls(path.read_bytes(), lower)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or "damaged"
+            raise DataError(f"{path}: no sentencepiece model ({reason}); train the run again") from error
+
+    def __len__(self) -> int:
+        return self._processor.get_piece_size()
+
+    def _case(self, text: str) -> str:
+        return text.lower() if self.lower else text
+
+    def encode(self, text: str) -> list[int]:
+        return self._processor.encode(self._case(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._processor.decode([int(id) for id in ids])
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self._processor.id_to_piece(int(id)) for id in ids]
+
+    def unknown(self, text: str) -> list[str]:
+        text = self._case(text)
+        pieces, ids = self._processor.encode(text, out_type=str), self._processor.encode(text)
+        return [piece for piece, id in zip(pieces, ids) if id == UNKNOWN]
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.model)
+
+
+def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
+    """Role -> codec, learned from the training part's sentences; one for all roles with `data.joint`."""
+    data, kinds = config.data, tokenizers(config)
+    if data.joint and len(set(kinds.values())) > 1:
+        raise ConfigError("data.joint: one vocabulary for both languages needs one tokeniser for both")
+
+    def learn(role: str, sentences: Sequence[str]) -> Codec:
+        if kinds[role] in SUBWORDS:
+            return Subwords.train(sentences, kind=kinds[role], size=data.subword_size, lower=data.lower)
+        codec = _words(role, Vocabulary(SENTENCE), config)
+        options = {"min_count": data.min_count, "max_size": data.max_vocabulary, "reserved": SENTENCE}
+        return dataclasses.replace(codec, vocabulary=Vocabulary.build(map(codec.split, sentences), **options))
+
+    if data.joint:
+        shared = learn("target", [text for role in texts for text in texts[role]])
+        return dict.fromkeys(texts, shared)
+    return {role: learn(role, texts[role]) for role in texts}
+
+
+def tokenizers(config) -> dict[str, str]:
+    """Role -> kind of tokeniser."""
+    names = roles(config)
+    kinds = dict.fromkeys(names, config.data.tokenizer)
+    if "target" in kinds and config.data.target_tokenizer:
+        kinds["target"] = config.data.target_tokenizer
+    return kinds
+
+
+def _words(role: str, vocabulary: Vocabulary, config) -> Words:
+    kind, language = tokenizers(config)[role], roles(config)[role]
+    split, skip = tokenizer(kind, config.data.lower, language), config.data.unknown == "skip"
+    return Words(vocabulary, split, detokenizer(kind, language), skip)
+
+
+def _codec_path(folder: Path, role: str, config) -> Path:
+    """`vocabulary` where there is one vocabulary, else one file a role."""
+    shared = len(roles(config)) == 1 or config.data.joint
+    kind = tokenizers(config)[role]
+    return folder / f"{'vocabulary' if shared else f'vocabulary_{role}'}{'.model' if kind in SUBWORDS else '.json'}"
+
+
+def save_codecs(codecs: Mapping[str, Codec], folder: Path, config) -> None:
+    for role, codec in codecs.items():
+        codec.save(_codec_path(folder, role, config))
+
+
+def load_codecs(folder: Path, config) -> dict[str, Codec]:
+    """What `save_codecs` wrote; DataError where a file is missing or damaged."""
+    codecs = {}
+    for role, kind in tokenizers(config).items():
+        path = _codec_path(folder, role, config)
+        if kind in SUBWORDS:
+            codecs[role] = Subwords.load(path, config.data.lower)
+        else:
+            codecs[role] = _words(role, Vocabulary.load(path), config)
+    return codecs

@@ -1,0 +1,313 @@
+"""The Transformer (Vaswani et al. 2017, "Attention Is All You Need").
+
+Dimension letters: B sentences in the batch, N beams a sentence, S source positions, T target positions, D d_model,
+H heads, K d_k or d_v, V vocabulary. Parameters are float32; `dtype` is what matrix products are computed in.
+
+Sentences are told apart by segment numbers: positions of the same number see one another, 0 is padding. A row usually
+holds one sentence, of segment 1; several short ones may be packed into it.
+
+`Encoder` and `Decoder` are stacks of their own: an encoder behind an embedding is BERT's, a decoder without memory
+GPT's.
+"""
+
+import math
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from research.errors import ConfigError
+from research.layers import BatchNorm, Dropout, attention_bias, dot_product_attention, places, sinusoids
+
+TASKS = ("translation",)
+"""What `config.task` may be with this model."""
+
+Bias = Float[Array, "B 1 #T S"]
+
+
+@flax.struct.dataclass
+class Shape:
+    """Sizes and choices that all layers share; the values are the base model's (Table 3)."""
+
+    d_model: int = 512
+    d_ff: int = 2048
+    heads: int = 8
+    d_k: int = 64
+    d_v: int = 64
+    dropout: float = 0.1
+    norm: str = "layer"  # batch, none
+    pre_norm: bool = False
+    residual: bool = True
+    scale: bool = True  # scores by 1 / sqrt(d_k)
+    fused: bool = False  # attention by jax.nn.dot_product_attention
+    dtype: str = "float32"
+
+    def dense(self, features: int, **options) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), **options)
+
+
+class MultiHeadAttention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V), section
+    3.2.2. Queries come from `x`, keys and values both from `memory`. No biases, as in the paper's formula."""
+
+    shape: Shape
+
+    def setup(self):
+        s = self.shape
+        self.query, self.key = (s.dense(s.heads * s.d_k, use_bias=False) for _ in range(2))
+        self.value, self.output = (s.dense(size, use_bias=False) for size in (s.heads * s.d_v, s.d_model))
+
+    def _heads(self, x: Float[Array, "*B HK"]) -> Float[Array, "*B H K"]:
+        return x.reshape(*x.shape[:-1], self.shape.heads, -1)
+
+    def keys_values(self, memory: Float[Array, "*B S D"]) -> tuple[Float[Array, "*B S H K"], Float[Array, "*B S H K"]]:
+        return self._heads(self.key(memory)), self._heads(self.value(memory))
+
+    def attend(self, x: Float[Array, "B T D"], keys_values, bias: Bias) -> Float[Array, "B T D"]:
+        s = self.shape
+        scale = s.d_k**-0.5 if s.scale else 1.0
+        query = self._heads(self.query(x))
+        found, weights = dot_product_attention(query, *keys_values, bias, scale=scale, fused=s.fused)
+        self.sow("attention", "weights", weights)
+        return self.output(found.reshape(*x.shape[:-1], s.heads * s.d_v))
+
+    def __call__(self, x: Float[Array, "B T D"], memory: Float[Array, "B S D"], bias: Bias) -> Float[Array, "B T D"]:
+        return self.attend(x, self.keys_values(memory), bias)
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2: equation 2."""
+
+    shape: Shape
+
+    def setup(self):
+        self.inner, self.outer = self.shape.dense(self.shape.d_ff), self.shape.dense(self.shape.d_model)
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        return self.outer(nn.relu(self.inner(x)))
+
+
+class Normalization(nn.Module):
+    """Layer normalisation, in float32; batch normalisation over the real positions, or none, for the ablations."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"], mask: Bool[Array, "*B"] | None, train: bool) -> Float[Array, "*B D"]:
+        kind = self.shape.norm
+        if kind == "batch":
+            return BatchNorm(name="batch")(x, mask, train).astype(x.dtype)
+        layer = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="layer")
+        return x if kind == "none" else layer(x).astype(x.dtype)
+
+
+class Residual(nn.Module):
+    """What stands around a sub-layer f: LayerNorm(x + Dropout(f(x))), sections 3.1 and 5.4, as
+    `leave(x, f(enter(x)))`; with `pre_norm` x + Dropout(f(LayerNorm(x)))."""
+
+    shape: Shape
+
+    def setup(self):
+        self.norm, self.dropout = Normalization(self.shape), Dropout(self.shape.dropout, inverted=True)
+
+    def enter(self, x: Float[Array, "*B D"], rows=None, mask=None) -> Float[Array, "*B D"]:
+        return self.norm(x, mask, rows is not None) if self.shape.pre_norm else x
+
+    def leave(self, x: Float[Array, "*B D"], y: Float[Array, "*B D"], rows=None, mask=None) -> Float[Array, "*B D"]:
+        y = self.dropout(y, rows)
+        y = x + y if self.shape.residual else y
+        return y if self.shape.pre_norm else self.norm(y, mask, rows is not None)
+
+
+class Layer(nn.Module):
+    """A layer of either stack: self-attention, attention over the memory if there is one, feed-forward."""
+
+    shape: Shape
+    memory: bool = False
+
+    def setup(self):
+        self.attention, self.around_attention = MultiHeadAttention(self.shape), Residual(self.shape)
+        self.feed_forward, self.around_feed_forward = FeedForward(self.shape), Residual(self.shape)
+        if self.memory:
+            self.memory_attention, self.around_memory = MultiHeadAttention(self.shape), Residual(self.shape)
+
+    def __call__(self, x, bias: Bias, memory=None, memory_bias=None, rows=None, mask=None) -> Float[Array, "B T D"]:
+        h = self.around_attention.enter(x, rows, mask)
+        x = self.around_attention.leave(x, self.attention(h, h, bias), rows, mask)
+        if self.memory:
+            h = self.around_memory.enter(x, rows, mask)
+            x = self.around_memory.leave(x, self.memory_attention(h, memory, memory_bias), rows, mask)
+        h = self.around_feed_forward.enter(x, rows, mask)
+        return self.around_feed_forward.leave(x, self.feed_forward(h), rows, mask)
+
+    def step(self, x: Float[Array, "B N D"], cache, position: Int[Array, ""], memory=None, memory_bias=None):
+        """The layer at one position. cache: keys and values (B, N, T, H, K), those before `position` filled in; memory:
+        keys and values of the source, which all beams of a sentence look at as if they were N target positions."""
+        each = lambda x: x.reshape(-1, *x.shape[2:])  # beams as rows
+        h = self.around_attention.enter(x)
+        new = (x[:, :, None] for x in self.attention.keys_values(h))
+        put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, 2)
+        cache = tuple(put(old, new) for old, new in zip(cache, new))
+        seen = attention_bias(jnp.ones((1, 1)), jnp.arange(cache[0].shape[2])[None] <= position)
+        found = self.attention.attend(each(h)[:, None], tuple(each(x) for x in cache), seen)
+        x = self.around_attention.leave(x, found.reshape(x.shape))
+        if self.memory:
+            h = self.around_memory.enter(x)
+            x = self.around_memory.leave(x, self.memory_attention.attend(h, memory, memory_bias))
+        h = self.around_feed_forward.enter(x)
+        return self.around_feed_forward.leave(x, self.feed_forward(h)), cache
+
+
+class Stack(nn.Module):
+    """N layers (section 3.1), and a last normalisation where the layers leave theirs to the next one."""
+
+    shape: Shape
+    size: int
+    memory: bool = False
+
+    def setup(self):
+        self.layers = [Layer(self.shape, self.memory) for _ in range(self.size)]
+        if self.shape.pre_norm:
+            self.norm = Normalization(self.shape)
+
+    def _end(self, x, mask=None, train=False):
+        return self.norm(x, mask, train) if self.shape.pre_norm else x
+
+    def __call__(self, x, bias: Bias, memory=None, memory_bias=None, rows=None, mask=None) -> Float[Array, "B T D"]:
+        for layer in self.layers:
+            x = layer(x, bias, memory, memory_bias, rows, mask)
+        return self._end(x, mask, rows is not None)
+
+    def step(self, x: Float[Array, "B N D"], caches, position, memories=None, memory_bias=None):
+        new = []
+        for layer, cache, memory in zip(self.layers, caches, memories or [None] * self.size):
+            x, cache = layer.step(x, cache, position, memory, memory_bias)
+            new.append(cache)
+        return self._end(x), new
+
+
+class Embedding(nn.Module):
+    """√d_model E[w] + PE(position), with dropout on the sum: sections 3.4, 3.5 and 5.4."""
+
+    shape: Shape
+    positions: str
+    max_length: int
+
+    @nn.compact
+    def __call__(self, table: Float[Array, "V D"], tokens, place, rows=None) -> Float[Array, "*B D"]:
+        x = table[tokens] * math.sqrt(self.shape.d_model)
+        if self.positions == "learned":
+            size = (self.max_length, self.shape.d_model)
+            x += self.param("positions", nn.initializers.normal(self.shape.d_model**-0.5), size)[place]
+        elif self.positions != "none":
+            x += sinusoids(place, self.shape.d_model, interleaved=self.positions == "sinusoidal")
+        return Dropout(self.shape.dropout, inverted=True)(x, rows).astype(self.shape.dtype)
+
+
+class Transformer(nn.Module):
+    """Figure 1: source and target tokens to the decoder's output, and the matrix that turns it into logits.
+
+    share: whose embedding matrices are one: `all` (source, target, output: section 3.4), `target` (target and output,
+    for separate vocabularies) or `none`. max_length: rows of learned position tables."""
+
+    source_size: int
+    target_size: int
+    max_length: int
+    shape: Shape = Shape()
+    layers: int = 6
+    positions: str = "sinusoidal"  # learned, concatenated, none
+    share: str = "all"
+
+    def setup(self):
+        matrix = lambda name, size: self.param(
+            name, nn.initializers.normal(self.shape.d_model**-0.5), (size, self.shape.d_model)
+        )
+        self.output_table = matrix("embedding", self.target_size)
+        self.target_table = matrix("target_embedding", self.target_size) if self.share == "none" else self.output_table
+        self.source_table = self.output_table if self.share == "all" else matrix("source_embedding", self.source_size)
+        self.embed_source, self.embed_target = (
+            Embedding(self.shape, self.positions, self.max_length) for _ in range(2)
+        )
+        self.encoder = Stack(self.shape, self.layers)
+        self.decoder = Stack(self.shape, self.layers, memory=True)
+
+    def _check_length(self, size: int) -> None:
+        if self.positions == "learned" and size > self.max_length:
+            raise ConfigError(
+                f"model.max_length = {self.max_length}: a sentence of {size} positions is longer than the table of "
+                "learned positions; raise it, or use sinusoidal ones"
+            )
+
+    def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows=None) -> Float[Array, "B S D"]:
+        """The memory. rows: places in the whole batch while training, None in evaluation."""
+        self._check_length(source.shape[1])
+        x = self.embed_source(self.source_table, source, places(segments), rows)
+        return self.encoder(x, attention_bias(segments, segments), rows=rows, mask=segments > 0)
+
+    def decode(
+        self, memory: Float[Array, "B S D"], source_segments, target: Int[Array, "B T"], segments, rows=None
+    ) -> Float[Array, "B T D"]:
+        """The decoder's output at every position, from the tokens before it: `target` begins with <s>."""
+        self._check_length(target.shape[1])
+        x = self.embed_target(self.target_table, target, places(segments), rows)
+        bias = attention_bias(segments, segments, causal=True)
+        memory_bias = attention_bias(segments, source_segments)
+        return self.decoder(x, bias, memory, memory_bias, rows, segments > 0)
+
+    def __call__(self, source, source_segments, target, target_segments, rows=None) -> Float[Array, "B T D"]:
+        memory = self.encode(source, source_segments, rows)
+        return self.decode(memory, source_segments, target, target_segments, rows)
+
+    def readout(self) -> tuple[Float[Array, "V D"], Float[Array, " V"] | None]:
+        """Matrix and bias of the pre-softmax linear transformation (none here): logits are h Eᵀ."""
+        return self.output_table, None
+
+    def init_cache(self, memory, source_segments, *, beams: int, size: int) -> tuple[PyTree, PyTree]:
+        """What `decode_step` needs for up to `size` target positions: what stays as it is, of each sentence, and what
+        grows, of each beam: arrays that begin with B, and with B and N."""
+        self._check_length(size)
+        s, batch = self.shape, len(memory)
+        fixed = [layer.memory_attention.keys_values(memory) for layer in self.decoder.layers]
+        empty = lambda width: jnp.zeros((batch, beams, size, s.heads, width), s.dtype)
+        growing = [(empty(s.d_k), empty(s.d_v)) for _ in range(self.layers)]
+        return (fixed, attention_bias(jnp.ones((batch, 1)), source_segments)), growing
+
+    def decode_step(
+        self, fixed: PyTree, cache: PyTree, tokens: Int[Array, "B N"], position: Int[Array, ""]
+    ) -> tuple[Float[Array, "B N V"], PyTree]:
+        """Logits of the tokens that follow `tokens`, which stand at `position`."""
+        memories, bias = fixed
+        x = self.embed_target(self.target_table, tokens, jnp.broadcast_to(position, tokens.shape))
+        x, cache = self.decoder.step(x, cache, position, memories, bias)
+        return (x.astype(jnp.float32) @ self.output_table.T), cache
+
+
+def make_model(config, *, source_size: int, target_size: int, max_length: int) -> Transformer:
+    """The model of `config.model`; ConfigError where a field cannot be."""
+    choices = {
+        "norm": ("layer", "batch", "none"),
+        "positions": ("sinusoidal", "concatenated", "learned", "none"),
+        "share": ("all", "target", "none"),
+        "dtype": ("float32", "bfloat16"),
+    }
+    for name, known in choices.items():
+        if config[name] not in known:
+            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(known)}")
+    for name in ("d_model", "d_ff", "heads", "d_k", "d_v", "layers", "max_length"):
+        if config[name] < 1:
+            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
+    if not 0.0 <= config.dropout < 1.0:
+        raise ConfigError(f"model.dropout must lie in [0, 1), got {config.dropout}")
+    if config.d_model % 2 and config.positions in ("sinusoidal", "concatenated"):
+        raise ConfigError(f"model.d_model = {config.d_model}: sinusoidal positions need an even number")
+    if config.fused and config.d_k != config.d_v:
+        raise ConfigError(f"model.fused: the fused kernel needs d_k = d_v, got {config.d_k} and {config.d_v}")
+    if config.share == "all" and source_size != target_size:
+        raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
+    if max_length > config.max_length and config.positions == "learned":
+        raise ConfigError(f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}")
+    fields = {name: config[name] for name in Shape.__dataclass_fields__}
+    rest = {name: config[name] for name in ("layers", "positions", "share", "max_length")}
+    return Transformer(source_size, target_size, shape=Shape(**fields), **rest)

@@ -1,0 +1,77 @@
+"""Sentences to translations with a trained model, and their scores by sacreBLEU."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from research.batches import Batch
+from research.codecs import Codec
+from research.decoding import Hypotheses, Search, search
+from research.tasks import Translation
+from research.text import EOS
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One translation: its ids without </s>, and its log-probability divided by the length penalty."""
+
+    ids: list[int]
+    score: float
+
+
+def decoder(task: Translation, options: Search) -> Callable:
+    """`(variables, batch) -> Hypotheses` for the sources of a batch."""
+
+    def decode(variables, batch: Batch) -> Hypotheses:
+        return search(task.model, variables, batch.tokens["source"], task.segments(batch, "source"), options)
+
+    return decode
+
+
+def outputs(found: Hypotheses) -> list[Output]:
+    """The outputs of one sentence, from arrays (N, T) and (N,), the best one first."""
+    cut = lambda row: row[: int(np.argmax(row == EOS))] if np.any(row == EOS) else row[:0]
+    return [Output(cut(row).tolist(), float(score)) for row, score in zip(found.tokens, found.scores)]
+
+
+def score(
+    translations: Sequence[str], references: Sequence[str], language: str, samples: int = 1000
+) -> tuple[dict[str, float], dict[str, str], dict[str, list[float]]]:
+    """Metrics in percent (`bleu`, lower-cased `bleu_lc`, `chrf`, `exact_match`), sacreBLEU's signatures, and the 95 %
+    intervals of `samples` bootstrap samples of the sentences. Chinese is tokenised by `zh`, all else by `13a`."""
+    metrics, signatures, intervals = {}, {}, {}
+    for name, scorer in _scorers(language).items():
+        found = scorer.corpus_score(translations, [references], n_bootstrap=samples)
+        metrics[name], signatures[name] = found.score, str(scorer.get_signature())
+        mean, half = float(found._mean), float(found._ci)  # public only as the text that format() makes of them
+        intervals[name] = [mean - half, mean + half]
+    right = [one.strip() == other.strip() for one, other in zip(translations, references)]
+    metrics["exact_match"] = 100.0 * float(np.mean(right))
+    return metrics, signatures, intervals
+
+
+def compare(
+    systems: dict[str, Sequence[str]], references: Sequence[str], language: str, samples: int = 1000
+) -> dict[str, list]:
+    """sacreBLEU's paired bootstrap (Koehn 2004) of two or more systems' translations of the same sentences.
+
+    Returns for each of `bleu`, `bleu_lc` and `chrf` one result a system, the first of which is the baseline: `score`,
+    `mean` and `ci` of the samples (95 %: mean ± ci), `p_value` (None for the baseline)."""
+    from sacrebleu.significance import PairedTest
+
+    test = PairedTest(list(systems.items()), _scorers(language), [references], test_type="bs", n_samples=samples)
+    _, scores = test()
+    return {name: scores[name] for name in _scorers(language)}
+
+
+def _scorers(language: str) -> dict:
+    from sacrebleu.metrics import BLEU, CHRF  # imported on use: only runs of translation need it
+
+    tokenize = "zh" if language == "zh" else "13a"
+    return {"bleu": BLEU(tokenize=tokenize), "bleu_lc": BLEU(tokenize=tokenize, lowercase=True), "chrf": CHRF()}
+
+
+def texts(found: Sequence[Hypotheses], codec: Codec) -> list[str]:
+    """The best translation of every sentence."""
+    return [codec.decode(outputs(one)[0].ids) for one in found]
