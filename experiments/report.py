@@ -1,4 +1,5 @@
-"""python -m experiments.report: the results tables of README.md and the notes, from the committed result files."""
+"""The results tables of README.md and the notes, and the line `Ours:` of the configurations' docstrings, from the
+committed result files: python -m experiments.report."""
 
 import json
 import re
@@ -31,6 +32,10 @@ METRICS = {
 }
 """Metric names of the contract, in the order of their columns, and how a table heads them."""
 
+HEADLINES = ("accuracy", "exact_match", "bleu", "bleu_lc")
+"""Metrics that the docstring of a run's configuration shows, behind `Ours:`."""
+
+OURS = re.compile(r"^Ours: .*$", re.M)
 MARKER = re.compile(r"<!-- (results|ablation|benchmark):(begin|end) (\w+) -->")
 
 
@@ -191,6 +196,15 @@ def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
     )
 
 
+def ours_text(result: Mapping) -> str:
+    """What a configuration's docstring says of its result: the headline numbers, the time and the machine."""
+    split = headline_split(result["metrics"])
+    measured = {m: result["metrics"][split][m] for m in HEADLINES if m in result["metrics"][split]}
+    count = max(stored["n"] for stored in result["metrics"][split].values())
+    numbers = ", ".join(f"{METRICS[m]} {spread_text(stored)}" for m, stored in measured.items())
+    return f"{numbers} (n = {count}); {time_text(result['seconds'])} on {machine_text(result['environment'])}"
+
+
 def _measured(stored: Mapping | None) -> str:
     return "–" if stored is None else f"{spread_text(stored)} {interval_text(stored['ci95'])}".removesuffix(" –")
 
@@ -306,6 +320,11 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
                 if f"<!-- {kind}:begin {paper} -->" not in text:
                     raise DataError(f"{path.relative_to(root)}: no line '<!-- {kind}:begin {paper} -->'; add the pair")
         documents[path] = (text, fill(text, blocks, path.relative_to(root)))
+    for results, _, _ in found.values():
+        for result in results.values():
+            path = root / result["config"]
+            text = path.read_text(encoding="utf-8")
+            documents[path] = (text, OURS.sub(lambda _, result=result: f"Ours:      {ours_text(result)}", text))
     return documents
 
 
@@ -322,7 +341,8 @@ def main(argv: Sequence[str], root: Path = ROOT) -> None:
     """Rewrites the documents, or with `--check` only says which are stale and exits 1."""
     parser = cli.parser(
         "report",
-        "Rewrites the tables of README.md and paper_notes/<paper>.md from experiments/results/<paper>/*.json.",
+        "Rewrites the tables of README.md and paper_notes/<paper>.md, and the line 'Ours:' of the docstrings in\n"
+        "configs/<paper>, from experiments/results/<paper>/*.json.",
         """The tables stand between lines such as these:
   <!-- results:begin textcnn -->
   <!-- results:end textcnn -->

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import flatten, load_config
-from experiments.report import fill
+from experiments.report import fill, ours_text
 from research.datasets import load, split_indices
 from research.errors import ConfigError, DataError
 from research.tasks import make_task
@@ -324,6 +324,9 @@ def test_a_configuration_says_how_to_run_it_and_what_the_paper_reports(path):
     stated = re.search(r"^Paper: +(\d+\.\d+)", doc, re.M)
     assert (float(stated[1]) if stated else None) == next((paper[m] for m in ("accuracy", "bleu") if m in paper), None)
     assert fields(ROOT, path)["paper"] == path.split("/")[1]
+    result = ROOT / "experiments/results" / path.removeprefix("configs/").replace(".py", ".json")
+    ours = f"Ours:      {ours_text(json.loads(result.read_text()))}" if result.exists() else "Ours:      not measured"
+    assert ours in doc.splitlines()
 
 
 # Tables of textcnn.md

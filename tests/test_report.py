@@ -10,8 +10,13 @@ from experiments.report import fill, headline_split, machine_text, main, p_text,
 from experiments.statistics import summary
 from research.errors import DataError
 
-CONFIG = 'PAPER = {"accuracy": 76.1, "where": "Table 2, CNN-rand, MR"}\n\n\ndef get_config():\n    return None\n'
+DOCSTRING = '"""A run.\n\nPaper:     76.1\nOurs:      {}\n"""\n\n'
+CONFIG = (
+    DOCSTRING.format("not measured")
+    + 'PAPER = {"accuracy": 76.1, "where": "Table 2, CNN-rand, MR"}\n\n\ndef get_config():\n    return None\n'
+)
 MARKERS = "<!-- results:begin toy -->\n<!-- results:end toy -->\n"
+WRITTEN = ("README.md", "paper_notes/toy.md", "configs/toy/mr.py")
 ABLATION = "<!-- ablation:begin toy -->\n<!-- ablation:end toy -->\n"
 
 
@@ -52,7 +57,7 @@ def store(root: Path, run: str, content) -> Path:
 
 def test_a_table_says_what_the_result_says(root, capsys):
     main([], root)
-    assert capsys.readouterr().out == "README.md: rewritten\npaper_notes/toy.md: rewritten\n"
+    assert capsys.readouterr().out == "".join(f"{name}: rewritten\n" for name in WRITTEN)
     readme = (root / "README.md").read_text()
     # t(0.975, 2) = 4.3027, s = 1, n = 3: half the interval is 2.48.
     assert (
@@ -69,6 +74,16 @@ def test_a_table_says_what_the_result_says(root, capsys):
     assert capsys.readouterr().out == "", "a second run finds nothing to do"
 
 
+def test_a_configuration_says_what_was_measured(root, capsys):
+    main([], root)
+    wanted = DOCSTRING.format("accuracy 77.00 ± 1.00 (n = 3); 3 min 20 s on 2 × NVIDIA H100")
+    assert (root / "configs/toy/mr.py").read_text() == CONFIG.replace(DOCSTRING.format("not measured"), wanted)
+    (root / "configs/toy/mr.py").write_text(CONFIG.replace("not measured", "accuracy 99.00"))
+    with pytest.raises(SystemExit):
+        main(["--check"], root)
+    assert "configs/toy/mr.py: its tables are not those" in capsys.readouterr().out
+
+
 def test_metrics_have_columns_and_a_run_without_test_reports_dev(root):
     scores = {"loss": summary([0.5]), "macro_f1": summary([50.0]), "accuracy": summary([60.0])}
     store(root, "other", result("other", metrics={"dev": scores}))
@@ -82,7 +97,7 @@ def test_metrics_have_columns_and_a_run_without_test_reports_dev(root):
 def test_check_fails_when_a_number_has_changed(root, capsys):
     main([], root)
     main(["--check"], root)
-    assert capsys.readouterr().out.count("\n") == 2, "the first run's two lines alone"
+    assert capsys.readouterr().out.count("\n") == 3, "the first run's three lines alone"
     store(root, "mr", result("mr", params=1234568))
     before = (root / "README.md").read_text()
     with pytest.raises(SystemExit) as stop:

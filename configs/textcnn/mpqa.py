@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/textcnn/mpqa.py \
                --workdir runs/textcnn/mpqa
 Needs:     mpqa.pos and mpqa.neg in <manual_dir>/mpqa
 Paper:     83.4 (Table 2, CNN-rand)
+Ours:      not measured
 """
 
 from configs.textcnn import mr

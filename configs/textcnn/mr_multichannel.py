@@ -6,6 +6,7 @@ Command:   python -m experiments.run --config configs/textcnn/mr_multichannel.py
 Needs:     rt-polarity.pos and rt-polarity.neg (downloaded, or put into <manual_dir>/mr)
            and word vectors of 300 dimensions, such as the word2vec file named above
 Paper:     81.1 (Table 2, CNN-multichannel)
+Ours:      not measured
 """
 
 from configs.textcnn import mr

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/textcnn/sst2.py \
                --workdir runs/textcnn/sst2
 Needs:     stsa.binary.train, stsa.binary.dev and stsa.binary.test in <manual_dir>/sst2
 Paper:     82.7 (Table 2, CNN-rand)
+Ours:      accuracy 79.20 ± 0.99 (n = 5); 4 min 49 s on AMD EPYC, 2 cores
 Departure: the paper also trains on phrases (footnote 4), which makes its training set ten times larger.
 """
 

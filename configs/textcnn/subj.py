@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/textcnn/subj.py \
                --workdir runs/textcnn/subj
 Needs:     subj.subjective and subj.objective (downloaded, or put into <manual_dir>/subj)
 Paper:     89.6 (Table 2, CNN-rand)
+Ours:      not measured
 """
 
 from configs.textcnn import mr

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/textcnn/trec.py \
                --workdir runs/textcnn/trec
 Needs:     TREC.train and TREC.test (downloaded, or put into <manual_dir>/trec)
 Paper:     91.2 (Table 2, CNN-rand)
+Ours:      accuracy 90.24 ± 0.75 (n = 5); 4 min 10 s on AMD EPYC, 2 cores
 """
 
 from configs.textcnn import mr
