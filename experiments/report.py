@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments import cli
 from experiments.statistics import summary
-from research.errors import DataError
+from research.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT_KEYS = (
@@ -337,6 +337,38 @@ def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], li
     return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks
 
 
+# Comparisons
+
+
+def compare(workdirs: Sequence[Path], split: str) -> str:
+    """A Markdown table of finished translation runs on the same sentences: scores of their first replicas, bootstrap
+    intervals, and p-values of sacreBLEU's paired bootstrap against the first run.
+
+    Raises:
+        ConfigError: fewer than two workdirs, or one that holds no such translations.
+        DataError: the runs were not scored on the same references.
+    """
+    if len(set(workdirs)) < 2:
+        raise ConfigError("--compare: name two or more different workdirs, the baseline first")
+    systems, references, language = {}, None, ""
+    for workdir in workdirs:
+        paths = [workdir / "replica_00" / f"{split}.{kind}.txt" for kind in ("translations", "references")]
+        if not all(path.is_file() for path in paths):
+            raise ConfigError(f"--compare {workdir}: holds no finished run of translation with split '{split}'")
+        translations, theirs = (path.read_text(encoding="utf-8").split("\n")[:-1] for path in paths)
+        if references not in (None, theirs) or len(translations) != len(theirs):
+            raise DataError(f"{paths[1]}: not the references of {workdirs[0]}; compare runs on the same split")
+        systems[str(workdir)], references = translations, theirs
+        language = read_json(workdir / "config.json", ("config",))["config"]["data"]["target"]
+    from research.translation import compare as paired  # JAX is not needed for anything else here
+
+    found = paired(systems, references, language)
+    head = ["run", *(f"{METRICS[metric]}, 95 % interval, p" for metric in found)]
+    text = lambda x: f"{x.score:.2f} ± {x.ci:.2f}, {p_text(x.p_value)}"
+    rows = [[name, *(text(results[n]) for results in found.values())] for n, name in enumerate(systems)]
+    return table(head, rows, 1)
+
+
 def main(argv: Sequence[str], root: Path = ROOT) -> None:
     """Rewrites the documents, or with `--check` only says which are stale and exits 1."""
     parser = cli.parser(
@@ -351,10 +383,22 @@ of the study's W/ablation.json), or `benchmark` (experiments/results/<paper>/ben
 
 examples:
   python -m experiments.report
-  python -m experiments.report --check""",
+  python -m experiments.report --check
+  python -m experiments.report --compare runs/transformer/multi30k_de_en runs/conv_seq2seq/multi30k_de_en""",
     )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="W",
+        help="workdirs of translation runs: only print a paired bootstrap test of each against the first",
+    )
+    parser.add_argument("--split", default="test", help="split to compare on (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is stale")
     args = parser.parse_args(argv)
+    if args.compare:
+        print(compare(args.compare, args.split), end="")
+        return
     stale = {path: text for path, (old, text) in render(root).items() if old != text}
     for path, text in stale.items():
         name = path.relative_to(root)

@@ -156,6 +156,15 @@ def settings_of(config: ConfigDict, buckets: Sequence[Lengths] = ()) -> Settings
     return Settings(buckets=tuple(buckets), **{name: train[name] for name in names})
 
 
+def search_of(config: ConfigDict) -> Search | None:
+    """`config.decode`, None where nothing is decoded."""
+    if "decode" not in config:
+        return None
+    if config.decode.batch_size < 1:
+        raise ConfigError(f"decode.batch_size must be at least 1, got {config.decode.batch_size}")
+    return Search(config.decode.beam, config.decode.alpha, config.decode.extra)
+
+
 def group_size(config: ConfigDict) -> int:
     """How many replicas train in one program: all on an accelerator, one on a CPU, unless the configuration says."""
     choice = config.train.replicas_together
@@ -186,7 +195,8 @@ def run(
     """Trains or resumes, writes `workdir/result.json` and returns it; returns the result that is there if finished."""
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
-    settings_of(config)  # mistakes first: reading the corpus may take a while
+    settings_of(config)  # mistakes first: reading the corpus and training take a while
+    search_of(config)
     optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
@@ -296,7 +306,7 @@ def _translate(
 ) -> list[dict]:
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
-    decode = translation.decoder(trainer.task, Search(config.decode.beam, config.decode.alpha, config.decode.extra))
+    decode = translation.decoder(trainer.task, search_of(config))
     each = EachExample(decode, trainer.settings.buckets, config.decode.batch_size, len(members))
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in set(data.splits) - {"train", "dev"}:

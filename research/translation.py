@@ -43,7 +43,7 @@ def score(
     metrics, signatures, intervals = {}, {}, {}
     for name, scorer in _scorers(language).items():
         found = scorer.corpus_score(translations, [references], n_bootstrap=samples)
-        metrics[name], signatures[name] = found.score, str(scorer.get_signature())
+        metrics[name], signatures[name] = float(found.score), str(scorer.get_signature())
         mean, half = float(found._mean), float(found._ci)  # public only as the text that format() makes of them
         intervals[name] = [mean - half, mean + half]
     right = [one.strip() == other.strip() for one, other in zip(translations, references)]

@@ -1,5 +1,6 @@
 """The Transformer against NumPy, PyTorch, hand-worked values, and itself cached, padded and packed in other ways."""
 
+import functools
 import importlib
 import math
 import pathlib
@@ -41,7 +42,7 @@ def shape(**changes) -> Shape:
 def model(**changes) -> Transformer:
     """Fields of the model and of its shape alike."""
     own = {name: changes.pop(name) for name in list(changes) if name not in Shape.__dataclass_fields__}
-    fields = {"source_size": V, "target_size": V, "max_length": 16, "layers": 2} | own
+    fields = {"source_size": V, "target_size": V, "max_length": 16, "layers": 1} | own
     return Transformer(**fields, shape=shape(**changes))
 
 
@@ -226,8 +227,8 @@ def test_a_mask_multiplied_into_the_scores_leaks():
 def test_attention_weights_are_shown_on_request():
     net = model()
     source, target = padded(sentences(6, 3), 6), padded(sentences(2, 5), 5)
-    _, shown = net.apply(variables(net), *source, *target, mutable=["attention"])
-    (weights,) = shown["attention"]["decoder"]["layers_1"]["memory_attention"]["weights"]
+    _, shown = jax.jit(lambda values: net.apply(values, *source, *target, mutable=["attention"]))(variables(net))
+    (weights,) = shown["attention"]["decoder"]["layers_0"]["memory_attention"]["weights"]
     assert weights.shape == (2, 2, 5, 6)
     np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-6)
     np.testing.assert_array_equal(weights[1, :, :, 3:], 0.0)
@@ -251,8 +252,7 @@ def test_scores_are_scaled_by_the_root_of_d_k():
 # The stacks
 
 
-@pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize(("pre_norm", "fused"), [(False, False), (True, True)])
 def test_the_future_has_exactly_no_gradient(pre_norm, fused):
     """Of a decoder's real outputs: 0.0 in later positions, other sentences and padding, and not 0 elsewhere."""
     stack = Stack(shape(pre_norm=pre_norm, fused=fused), 2, memory=True)
@@ -278,10 +278,11 @@ def test_other_words_in_the_future_change_no_bit():
     source, (target, segments) = padded(sentences(6, 3), 6), padded(sentences(7, 5), 7)
     wanted = np.asarray(run(values, *source, target, segments))
     for t in range(1, 7):
-        changed = np.where(np.arange(7) < t, target, 4 + (target + t) % (V - 4))
+        changed = np.where(np.arange(7) < t, target, 4 + (target - 4 + t) % (V - 4))
         found = np.asarray(run(values, *source, changed, segments))
-        np.testing.assert_array_equal(found[:, :t], wanted[:, :t])
-        assert np.abs(found[0, t:] - wanted[0, t:]).max() > 1e-3
+        seen = (np.arange(7) < t) & (segments > 0)
+        np.testing.assert_array_equal(found[seen], wanted[seen])
+        assert np.abs(found[0, t:] - wanted[0, t:]).min(axis=1).max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -295,18 +296,19 @@ def test_other_words_in_the_future_change_no_bit():
     ids=str,
 )
 def test_padding_on_either_side_changes_nothing(options):
-    """Positions are counted within the sentence; what stands in the padding is never seen. Largest value about 3."""
+    """Positions are counted within the sentence; what stands in the padding is never seen. To 1e-6 of the
+    largest value: the sums of a matrix product are in another order."""
     net = model(**options)
     values, run = variables(net), jax.jit(net.apply)
     source, target = sentences(5, 1, 3), [[BOS, *row] for row in sentences(2, 4, 3, seed=1)]
-    wanted = run(values, *padded(source, 5), *padded(target, 5))
     real = padded(target, 5)[1] > 0
-    assert np.abs(np.diff(np.asarray(wanted)[:, 0], axis=0)).max() > 0.1  # the sentences differ
+    wanted = np.asarray(run(values, *padded(source, 9), *padded(target, 9)))
     assert np.isfinite(wanted).all()
+    wanted = wanted[:, :5][real]
+    assert np.abs(np.diff(wanted[[0, 3, 8]], axis=0)).max() > 0.1  # the sentences' first positions differ
     for left in (0, 1, 4):
         changed = run(values, *padded(source, 9, left=left, seed=left), *padded(target, 9, left=4 - left, seed=9))
-        found = np.asarray(changed)[:, 4 - left : 9 - left]
-        np.testing.assert_allclose(found[real], np.asarray(wanted)[real], rtol=0, atol=3e-6)
+        close(np.asarray(changed)[:, 4 - left : 9 - left][real], wanted, 1e-6)
 
 
 def by_hand(pre_norm: bool):
@@ -375,14 +377,14 @@ def test_the_order_of_residual_dropout_and_norm():
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_no_residual(pre_norm):
     """What goes in leaves no trace beside f(x)."""
-    x, y = normal(2, 3, 8), normal(2, 3, 8, seed=1)
+    x, other, y = (normal(2, 3, 8, seed=seed) for seed in range(3))
     for residual in (True, False):
         module = Residual(shape(residual=residual, pre_norm=pre_norm))
         values = filled(module, x, y, method="leave")
-        slope = jax.jacrev(lambda x, m=module, v=values: m.apply(v, x, y, method="leave"))(x)
-        assert slope.any() == residual
+        one, two = (module.apply(values, before, y, method="leave") for before in (x, other))
+        assert np.array_equal(one, two) != residual
     if pre_norm:
-        np.testing.assert_array_equal(module.apply(values, x, y, method="leave"), y)
+        np.testing.assert_array_equal(one, y)
 
 
 # Positions and embeddings
@@ -478,9 +480,9 @@ def test_more_positions_than_the_learned_table_has_are_refused():
     long, short = jnp.ones((1, 5), jnp.int32), jnp.ones((1, 4), jnp.int32)
     for source, target in ((long, short), (short, long)):
         with pytest.raises(ConfigError, match=r"model\.max_length = 4: a sentence of 5 positions"):
-            net.apply(values, source, source, target, target)
+            jax.eval_shape(net.apply, values, source, source, target, target)
     with pytest.raises(ConfigError, match=r"model\.max_length = 4: a sentence of 6 positions"):
-        search(net, values, short, short, Search(beam=1, extra=2))
+        jax.eval_shape(lambda: search(net, values, short, short, Search(beam=1, extra=2)))
 
 
 # The reference framework
@@ -498,7 +500,7 @@ def batch(sources, targets, bucket=BUCKET, segments=None):
 def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_norm):
     """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array."""
     torch = pytest.importorskip("torch", reason="tests/requirements.txt installs PyTorch for this comparison")
-    nn, heads, layers = torch.nn, 2, 2
+    nn, heads, layers = torch.nn, 2, 1
     torch.manual_seed(0)
     options = {"dim_feedforward": 16, "dropout": 0.0, "batch_first": True, "norm_first": pre_norm}
     norm = lambda: nn.LayerNorm(8) if pre_norm else None  # the paper has none at the end
@@ -568,13 +570,17 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_nor
     task = Translation(net, 0.1)
     params = jax.tree.map(jnp.asarray, ours(lambda x: x.detach().numpy().copy()))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, variables(net)["params"])
-    run = jax.jit(jax.value_and_grad(lambda params: task.loss({"params": params}, examples, KEY)[0]))
-    found_loss, gradients = run(params)
     mask = target_mask.numpy()
     segments = (source_mask.int().numpy(), mask.astype(np.int32))
-    found = jax.jit(net.apply)({"params": params}, source.numpy(), segments[0], inputs.numpy(), segments[1])
-    close(np.asarray(found)[mask], hidden.detach().numpy()[mask], 1e-5)
-    close(found_loss, loss.item(), 1e-5)
+
+    @jax.jit
+    def run(params):
+        states = net.apply({"params": params}, source.numpy(), segments[0], inputs.numpy(), segments[1])
+        return states, *jax.value_and_grad(lambda params: task.loss({"params": params}, examples, KEY)[0])(params)
+
+    states, total, gradients = run(params)
+    close(np.asarray(states)[mask], hidden.detach().numpy()[mask], 1e-5)
+    close(total, loss.item(), 1e-5)
     wanted = ours(lambda x: x.grad.numpy())
     assert min(np.abs(x).max() for x in jax.tree.leaves(wanted)) > 1e-4  # all take part
     jax.tree.map(lambda one, other: close(one, other, 1e-5), gradients, wanted)
@@ -584,11 +590,10 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_nor
 
 
 DECODING = [
-    {},
-    {"pre_norm": True, "positions": "learned"},
-    {"share": "none", "source_size": 9, "d_k": 5, "d_v": 3},
-    {"positions": "none", "norm": "batch"},
-    {"share": "target", "positions": "concatenated", "fused": True, "scale": False, "residual": False},
+    {"layers": 2},
+    {"pre_norm": True, "positions": "learned", "share": "target"},
+    {"share": "none", "source_size": 9, "d_k": 5, "d_v": 3, "positions": "concatenated"},
+    {"positions": "none", "norm": "batch", "fused": True},
 ]
 
 
@@ -636,7 +641,7 @@ def test_cached_and_uncached_decoding_agree(options):
     history = np.full((3, size + 1), PAD, np.int32)
     history[:, 0] = BOS
     for position in range(size):
-        logits = np.asarray(full(np.tile(history[:, None, :size], (1, beams, 1))))[:, 0, position]
+        logits = np.array(full(np.tile(history[:, None, :size], (1, beams, 1)))[:, 0, position])
         logits[:, [PAD, BOS]] = -np.inf
         history[:, position + 1] = np.where(position == limits - 1, EOS, logits.argmax(1))
     for row, mine in zip(history[:, 1:].tolist(), greedy.tolist()):
@@ -703,10 +708,10 @@ def test_batch_normalisation_in_training_and_evaluation():
     """Moments start at 0 and 1, a loss returns new ones, padding has no part in them, and predictions use them."""
     net = model(norm="batch")
     task = Translation(net)
-    started = task.init(KEY, BUCKET)
+    started = jax.jit(lambda: task.init(KEY, BUCKET))()
     assert set(started) == {"params", "moments"}
     moments = jax.tree_util.tree_leaves_with_path(started["moments"])
-    assert len(moments) == 2 * (2 * 2 + 2 * 3)
+    assert len(moments) == 2 * (2 + 3)
     assert all((x == (path[-1].key == "variance")).all() for path, x in moments)
 
     values, examples = variables(net), (sentences(4, 2, 3), sentences(3, 4, 1, seed=1))
@@ -727,7 +732,7 @@ def test_no_norm_has_no_parameters(pre_norm):
     names = lambda net: [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables(net))]
     without, usual = names(model(norm="none", pre_norm=pre_norm)), names(model(pre_norm=pre_norm))
     assert not any("norm" in name for name in without)
-    assert len(usual) - len(without) == 2 * (2 * 2 + 2 * 3 + 2 * pre_norm)
+    assert len(usual) - len(without) == 2 * (2 + 3 + 2 * pre_norm)
     x = normal(2, 3, 8)
     np.testing.assert_array_equal(Normalization(shape(norm="none")).apply({}, x, None, False), x)
 
@@ -785,9 +790,10 @@ def test_packed_rows_have_the_same_loss():
     net = model(pre_norm=True)
     task, params = Translation(net, 0.1), variables(net)["params"]
 
+    @jax.jit
     def run(examples):
         loss = lambda params: task.loss({"params": params}, examples, KEY)
-        (total, (weight, _)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        (total, (weight, _)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         return total, weight, gradient
 
     apart = run(batch(examples["source"], examples["target"], bucket))
@@ -795,8 +801,8 @@ def test_packed_rows_have_the_same_loss():
     assert apart[1] == together[1] == 14.0
     np.testing.assert_allclose(together[0], apart[0], rtol=1e-6)
     jax.tree.map(lambda one, other: close(one, other, 1e-5), together[2], apart[2])
-    mixed = batch(rows["source"], rows["target"], bucket)  # without segments sentences see one another
-    assert abs(run(mixed)[0] - apart[0]) > 0.01
+    ones = {role: [[1] * len(row) for row in rows[role]] for role in rows}  # under which sentences see one another
+    assert abs(run(batch(rows["source"], rows["target"], bucket, ones))[0] - apart[0]) > 0.01
 
 
 # Table 3
@@ -834,10 +840,13 @@ def hyperparameters(config) -> dict:
     return config.model.to_dict() | {"label_smoothing": config.train.label_smoothing}
 
 
-def millions(row: str, entries: int = 37000) -> float:
-    net = make_model(row_module(row).get_config().model, source_size=entries, target_size=entries, max_length=128)
+@functools.cache
+def millions(row: str) -> float:
+    """Parameters with 37,000 entries, source and target together."""
+    net = make_model(row_module(row).get_config().model, source_size=37000, target_size=37000, max_length=128)
     one = jnp.ones((1, 2), jnp.int32)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), one, one, one, one)["params"])
+    assert shapes["embedding"].shape == (37000, net.shape.d_model)
     return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) / 1e6
 
 
@@ -871,12 +880,12 @@ def test_parameter_counts_of_table_3():
             assert difference == pytest.approx(unreconciled[row]), row
         else:
             assert abs(difference) < 1.0, row
-    for row in set(LISTED) - {"big"}:
-        assert round(millions(row, 41100)) == LISTED[row], row
-    assert round(millions("big", 35900)) == LISTED["big"]
+    more = lambda row, entries: row_module(row).get_config().model.d_model * (entries - 37000) / 1e6
+    for row, params in LISTED.items():
+        assert round(counts[row] + more(row, 41100 if row != "big" else 35900)) == params, row
 
 
-@pytest.mark.parametrize("row", [row for row in TABLE_3 if row[0] in "ad"])
+@pytest.mark.parametrize("row", ["a_1", "a_4", "a_16", "a_32", "d_dropout_2"])
 def test_rows_of_the_same_size(row):
     """(A) keeps h d_k and h d_v (section 6.2), (D) changes the training alone."""
     assert millions(row) == millions("base")

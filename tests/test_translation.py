@@ -1,0 +1,364 @@
+"""Translation from the command line: a run, its scores, predictions, and every kind of bad input."""
+
+import functools
+import gzip
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import cli, predict, report, run
+from research import translation
+from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
+from research.datasets import pack
+from research.errors import ConfigError, DataError
+from tests.test_cli import call, refused
+from tests.test_run import result_of, stop_after, write
+
+QUICKSTART = "configs/transformer/quickstart.py"
+WORDS = {"a": "eins", "b": "zwei", "c": "drei", "d": "vier", "e": "fünf"}
+SMALL = {
+    "data.corpus": "parallel",
+    "data.more_tests": "()",
+    "data.buckets": "4,8",
+    "model.layers": 1,
+    "model.d_model": 16,
+    "model.d_ff": 16,
+    "model.heads": 2,
+    "model.d_k": 8,
+    "model.d_v": 8,
+    "train.batch_tokens": 64,
+    "train.epochs": 3,
+    "train.average": 2,
+    "decode.batch_size": 8,
+    "decode.extra": 4,
+}
+
+
+def pairs(count: int, seed: int, longest: int = 6) -> list[tuple[str, str]]:
+    """Letters and their German numbers, in reverse order."""
+    chance = random.Random(seed)
+    texts = [[chance.choice("abcde") for _ in range(chance.randint(1, longest))] for _ in range(count)]
+    return [(" ".join(text), " ".join(WORDS[letter] for letter in reversed(text))) for text in texts]
+
+
+def write_parallel(folder: Path, **parts: list[tuple[str, str]]) -> None:
+    for split, rows in parts.items():
+        for side, name in enumerate(("source", "target")):
+            write(folder / "parallel", {f"{split}.{name}": "".join(f"{row[side]}\n" for row in rows)})
+
+
+class Bench:
+    def __init__(self, root: Path):
+        self.root = root
+        # one sentence of the test split is longer than any bucket, three training pairs are
+        train = pairs(120, 1) + pairs(3, 2, 1) + [(" ".join("a" * 9), " ".join(["eins"] * 9))] * 3
+        tests = [*pairs(20, 4), (" ".join("b" * 20), " ".join(["zwei"] * 20))]
+        write_parallel(root / "raw", train=train, validation=pairs(20, 3), test=tests)
+
+    def arguments(self, workdir: Path, changes: dict | None = None) -> list[str]:
+        words = ["--config", QUICKSTART, "--workdir", str(workdir)]
+        words += ["--data_dir", str(self.root / "data"), "--manual_dir", str(self.root / "raw")]
+        return words + [f"--config.{name}={value}" for name, value in (SMALL | (changes or {})).items()]
+
+    def run(self, workdir: Path, changes: dict | None = None) -> dict:
+        outcome = call(run.main, *self.arguments(workdir, changes))
+        assert outcome.code == 0, outcome
+        return result_of(workdir)
+
+    def refused(self, code: int, message: str, workdir: Path, changes: dict | None = None) -> None:
+        refused(code, message, run.main, *self.arguments(workdir, changes))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def finished(bench) -> Path:
+    bench.run(bench.root / "W")
+    return bench.root / "W"
+
+
+def lines_of(workdir: Path, content: bytes, tmp_path: Path, *flags) -> list[dict]:
+    (tmp_path / "lines.txt").write_bytes(content)
+    outcome = call(predict.main, "--workdir", workdir, "--input", tmp_path / "lines.txt", *flags)
+    assert outcome.code == 0, outcome
+    return [json.loads(line) for line in outcome.out.splitlines()]
+
+
+# --- a finished run
+
+
+def test_the_result(finished):
+    result = result_of(finished)
+    test = result["metrics"]["test"]
+    assert set(test) == {"loss", "perplexity", "token_accuracy", "bleu", "bleu_lc", "chrf", "exact_match"}
+    assert test["perplexity"]["mean"] == pytest.approx(np.exp(test["loss"]["mean"]), rel=1e-6)
+    assert "tok:13a" in result["signatures"]["bleu"] and "case:lc" in result["signatures"]["bleu_lc"]
+    low, high = result["bootstrap"][0]["test"]["chrf"]
+    assert low <= test["chrf"]["mean"] <= high
+    data = result["data"]
+    assert data["examples"] == {"train": 123, "dev": 20, "test": 21} and data["long"] == 3
+    assert data["vocabulary"] == {"source": 14, "target": 14}  # both languages' words and the four reserved ones
+
+
+def test_every_sentence_of_the_test_split_is_translated(finished):
+    """Also the one that no bucket of the configuration holds."""
+    folder = finished / "replica_00"
+    references = (folder / "test.references.txt").read_text().split("\n")[:-1]
+    translations = (folder / "test.translations.txt").read_text().split("\n")[:-1]
+    assert len(references) == len(translations) == 21
+    assert references[-1] == " ".join(["zwei"] * 20)
+    metrics, _, _ = translation.score(translations, references, "target")
+    stored = result_of(finished)["metrics"]["test"]
+    for name, value in metrics.items():
+        assert stored[name]["mean"] == pytest.approx(value)
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(bench, finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "stop_signals", functools.partial(stop_after, 15))
+        outcome = call(run.main, *bench.arguments(tmp_path / "W", {"train.checkpoint_seconds": 0}))
+    assert outcome.code == 75
+    again = bench.run(tmp_path / "W", {"train.checkpoint_seconds": 0})
+    assert again["metrics"] == result_of(finished)["metrics"]
+
+
+def test_replicas_together_are_replicas_in_turn(bench, tmp_path):
+    changes = {"replicas": 2, "train.epochs": 2}
+    results = [bench.run(tmp_path / choice, changes | {"train.replicas_together": choice}) for choice in ("yes", "no")]
+    for metric in ("loss", "chrf"):
+        together, alone = (result["metrics"]["test"][metric]["values"] for result in results)
+        np.testing.assert_allclose(together, alone, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data.tokenizer": "bpe", "data.subword_size": 30},
+        {"data.tokenizer": "unigram", "data.subword_size": 24, "data.joint": False, "model.share": "target"},
+        {"data.pack": True},
+        {"data.target_tokenizer": "character", "data.joint": False, "model.share": "none", "data.buckets": "8,32"},
+    ],
+    ids=str,
+)
+def test_other_vocabularies_and_packing(bench, tmp_path, changes):
+    bench.run(tmp_path / "W", changes | {"train.epochs": 2})
+    (found,) = lines_of(tmp_path / "W", b"a b c\n", tmp_path)
+    assert set(found) == {"line", "text", "translation", "score", "unknown"}
+
+
+def test_the_small_model_learns(bench, tmp_path):
+    """Enough of it to tell a broken decoder from a working one."""
+    result = bench.run(tmp_path / "W", {"train.epochs": 40, "model.d_model": 32, "optimizer.warmup": 100})
+    assert result["metrics"]["test"]["exact_match"]["mean"] > 60
+
+
+# --- prediction
+
+
+def test_translations_of_lines(finished, tmp_path):
+    long = " ".join(["a"] * 12)
+    content = f"a b\n\nxyz b\n{long}\n".encode() + b"\xff a\nc"
+    found = lines_of(finished, content, tmp_path)
+    assert [record["line"] for record in found] == [1, 2, 3, 4, 5, 6]
+    assert found[1]["translation"] == "" and found[2]["unknown"] == ["xyz"]
+    assert found[3]["warning"] == "cut to the first 7 of 12 tokens"
+    assert found[4]["warning"].startswith("not UTF-8") and found[4]["unknown"] == ["\ufffd"]
+    assert all(record["unknown"] == [] for record in (found[0], found[1], found[5]))
+
+
+def test_several_outputs_beams_and_least_lengths(finished, tmp_path):
+    (one,) = lines_of(finished, b"a b\n", tmp_path, "--beam", "3", "--best", "3", "--least", "3")
+    scores = [output["score"] for output in one["outputs"]]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True) and one["score"] == scores[0]
+    assert all(len(output["translation"].split()) >= 3 for output in one["outputs"])
+
+
+def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
+    lines_of(finished, b"a b\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_usage_of_predict(finished, tmp_path):
+    for flags, message in {
+        ("--beam", "0"): r"predict: decode: beam and best must be at least 1",
+        ("--beam", "2", "--best", "3"): r"predict: decode: beam and best",
+        ("--least", "-1"): r"predict: decode: extra and least",
+        ("--config.seed=1",): r"takes its configuration from the workdir",
+    }.items():
+        refused(2, message, predict.main, "--workdir", finished, *flags)
+    (tmp_path / "empty").write_text("\na\n")
+    arguments = ("--workdir", finished, "--input", tmp_path / "empty", "--attention", tmp_path / "x.png")
+    refused(3, r"the first line is empty", predict.main, *arguments)
+
+
+def damaged(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "W"))
+
+
+def test_a_vocabulary_of_another_run(finished, tmp_path):
+    folder = damaged(finished, tmp_path)
+    path = folder / "replica_00" / "vocabulary.json"
+    path.write_text(json.dumps([*json.loads(path.read_text()), "more", "words"]))
+    refused(3, r"its vocabulary of source has 16 entries, the run's 14", predict.main, "--workdir", folder)
+    path.write_text("[1, 2")
+    refused(3, r"vocabulary\.json: not a vocabulary", predict.main, "--workdir", folder)
+
+
+def test_parameters_of_another_architecture(finished, tmp_path):
+    folder = damaged(finished, tmp_path)
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["model"]["d_ff"] = 32
+    (folder / "config.json").write_text(json.dumps(record))
+    refused(3, r"best: parameters of another architecture than config\.json's", predict.main, "--workdir", folder)
+
+
+def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
+    bench.run(tmp_path / "W", {"data.tokenizer": "bpe", "data.subword_size": 30, "train.epochs": 2})
+    path = tmp_path / "W" / "replica_00" / "vocabulary.model"
+    path.write_bytes(path.read_bytes()[:40])
+    refused(3, r"vocabulary\.model: no sentencepiece model \(damaged\)", predict.main, "--workdir", tmp_path / "W")
+    path.unlink()
+    refused(3, r"vocabulary\.model: no sentencepiece model \(No such file", predict.main, "--workdir", tmp_path / "W")
+
+
+# --- bad input of a run
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.average": 9}, r"train\.average = 9: the run has only 3 evaluations to average over$"),
+        ({"train.patience": 2}, r"train\.average needs train\.patience = 0"),
+        ({"model.positions": "learned", "model.max_length": 9}, r"model\.max_length = 9: a sentence of \d+ positions"),
+        ({"model.positions": "learned", "model.max_length": 5}, r"max_length = 5 is less than the longest bucket, 8$"),
+        ({"decode.beam": 0}, r"run: decode: beam and best must be at least 1"),
+        ({"decode.alpha": -1}, r"run: decode: .*alpha"),
+        ({"train.label_smoothing": 1.0}, r"train\.label_smoothing must lie in \[0, 1\)"),
+        ({"data.joint": False}, r"model\.share = all needs data\.joint"),
+        (
+            {"data.tokenizer": "bpe", "data.subword_size": 9999},
+            r"data\.subword_size = 9999: sentencepiece cannot train",
+        ),
+        ({"data.target_tokenizer": "character"}, r"data\.joint: one vocabulary for both languages needs one tokeniser"),
+        ({"data.tokenizer": "words"}, r"data\.tokenizer: 'words' is none of"),
+        ({"data.target": "source"}, r"data: columns must differ, got source, source$"),
+        ({"folds": 3, "data.dev": ""}, r"folds = 3: there is no cross-validation of translation$"),
+        ({"data.buckets": "1,2"}, r"data\.buckets: none of the 126 training pairs fits"),
+        ({"data.train_fraction": 0}, r"data\.train_fraction must lie in \(0, 1\]"),
+        ({"paper": "textcnn"}, r"task: 'translation' is none of classification"),
+        ({"optimizer.warmup": -1}, r"optimizer\.warmup and optimizer\.clip_norm"),
+        ({"train.monitor": "accuracy"}, r"train\.monitor: 'accuracy' is none of .* loss, perplexity, token_accuracy"),
+    ],
+    ids=str,
+)
+def test_bad_configurations(bench, tmp_path, changes, message):
+    bench.refused(2, message, tmp_path / "W", changes)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train.target": "eins\n"}, r"train\.source has 126 lines, .*train\.target has 1"),
+        ({"test.source": "a\n\nb\n", "test.target": "eins\nzwei\ndrei\n"}, r"test\.source:2: the line is empty"),
+        ({"train.source": b"\xff\n", "train.target": "eins\n"}, r"train\.source:1: .*UTF-8"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(list(value)),
+)
+def test_bad_files(tmp_path, files, message):
+    own = Bench(tmp_path)
+    write(tmp_path / "raw" / "parallel", files)
+    own.refused(3, message, tmp_path / "W")
+
+
+# --- comparison
+
+
+def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
+    bench.run(tmp_path / "V", {"seed": 5})
+    outcome = call(report.main, "--compare", finished, tmp_path / "V")
+    rows = outcome.out.splitlines()
+    assert outcome.code == 0 and len(rows) == 4 and rows[0].startswith("| run | BLEU, 95 % interval, p |")
+    assert str(finished) in rows[2] and str(tmp_path / "V") in rows[3]
+    refused(2, r"--compare: name two or more", report.main, "--compare", finished, finished)
+    refused(
+        2,
+        r"holds no finished run of translation with split 'other'",
+        report.main,
+        "--compare",
+        finished,
+        tmp_path / "V",
+        "--split",
+        "other",
+    )
+    (tmp_path / "V" / "replica_00" / "test.references.txt").write_text("x\n" * 21)
+    refused(3, r"not the references of", report.main, "--compare", finished, tmp_path / "V")
+
+
+# --- vocabularies
+
+
+def test_chinese_is_scored_by_characters():
+    hypotheses, references = ["他在学校里学习中文"], ["他在学校里学习英文"]
+    metrics, signatures, _ = translation.score(hypotheses, references, "zh")
+    assert "tok:zh" in signatures["bleu"] and metrics["bleu"] > 50
+    assert translation.score(hypotheses, references, "en")[0]["bleu"] < 1
+    assert translation.score(["A b c d."], ["a b c d."], "en")[0]["bleu_lc"] == pytest.approx(100)
+
+
+def test_packing_keeps_every_pair_whole():
+    chance = np.random.default_rng(0)
+    rows = {role: [[int(n)] * int(chance.integers(1, 7)) for n in range(200)] for role in ("source", "target")}
+    ids, segments = pack(rows, {"source": 12, "target": 16})
+    found = []
+    for source, target, s, t in zip(*(x[role] for x in (ids, segments) for role in ("source", "target"))):
+        assert len(source) == len(s) <= 12 and len(target) == len(t) <= 16
+        assert sorted(set(s)) == sorted(set(t)) == list(range(1, max(s) + 1))
+        for number in range(1, max(s) + 1):
+            pair = [[x for x, n in zip(side, where) if n == number] for side, where in ((source, s), (target, t))]
+            found.append(pair)
+    assert sorted(found) == sorted([s, t] for s, t in zip(rows["source"], rows["target"]))
+    assert len(ids["source"]) < 90, "rows are filled: 200 pairs of 3.5 tokens on average"
+
+
+def test_subwords_keep_the_text_and_say_what_is_unknown(tmp_path):
+    texts = ["Ein Mann， der schläft.", "“全角”引号 ok"] * 20
+    model = Subwords.train(texts, kind="bpe", size=60, lower=False)
+    assert [model.decode(model.encode(text)) for text in texts[:2]] == texts[:2]
+    assert model.unknown("Ein Mann 猫") == ["猫"] and len(model) == 60
+    assert all(id >= 4 for text in texts for id in model.encode(text))
+    model.save(tmp_path / "m.model")
+    assert Subwords.load(tmp_path / "m.model", lower=False).encode(texts[0]) == model.encode(texts[0])
+    lower = Subwords.train(texts, kind="unigram", size=60, lower=True)
+    assert lower.decode(lower.encode("EIN Mann")) == "ein mann"
+    with pytest.raises(ConfigError, match="subword_size"):
+        Subwords.train(texts, kind="bpe", size=3000, lower=False)
+    with pytest.raises(DataError, match="damaged"):
+        (tmp_path / "n.model").write_bytes(b"no model")
+        Subwords.load(tmp_path / "n.model", lower=False)
+
+
+def test_codecs_are_loaded_as_they_were_saved(tmp_path):
+    texts = {"source": ["a b", "c"], "target": ["eins zwei", "drei"]}
+    for overrides in (["data.joint=True"], ["data.joint=False"], ["data.joint=False", "data.target_tokenizer=jieba"]):
+        config = cli.load_config(QUICKSTART, overrides)
+        made = make_codecs(texts, config)
+        save_codecs(made, tmp_path, config)
+        for role, codec in load_codecs(tmp_path, config).items():
+            assert isinstance(codec, Words) and codec.vocabulary == made[role].vocabulary
+    assert (made["source"] is made["target"]) is False
+
+
+def test_gzip_files_are_the_same_corpus(bench, finished, tmp_path):
+    for path in (bench.root / "raw" / "parallel").iterdir():
+        (tmp_path / "raw" / "parallel").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / "parallel" / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    own = Bench.__new__(Bench)
+    own.root = tmp_path
+    assert own.run(tmp_path / "W", {"train.epochs": 2})["data"]["digest"] == result_of(finished)["data"]["digest"]
