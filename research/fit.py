@@ -105,6 +105,11 @@ class Settings:
         return max(1, self.batch_tokens // max(size for _, size in bucket)) if self.batch_tokens else self.batch_size
 
 
+def _kept(variables: PyTree) -> PyTree:
+    """What differs from evaluation to evaluation: parameters and running moments, not tables that stay as they are."""
+    return {name: x for name, x in variables.items() if name != "constants"}
+
+
 def _leaders(decision: bool) -> bool:
     """The first host's decision: clocks differ, and a save is a matter of all hosts."""
     if jax.process_count() == 1:
@@ -208,7 +213,8 @@ class Trainer:
         progress.seconds = clock() - began
         progress.steps = np.atleast_1d(jax.device_get(placement.take(run.state).step)).tolist()
         checkpoints.wait()
-        return {"params": run.best, **self.evaluator.placement.put(placement.take(run.state).constants)}, progress
+        fixed = {name: x for name, x in placement.take(run.state).constants.items() if name not in run.best}
+        return {**run.best, **self.evaluator.placement.put(fixed)}, progress
 
     def _epoch_length(self, members: Sequence[Member]) -> int:
         """Steps an epoch; ConfigError where replicas that train together could not be evaluated as if alone."""
@@ -267,7 +273,7 @@ class Trainer:
                 progress.stale[r] += 1
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
         share = np.array(shares if self.placement.replicas > 1 else shares[0], np.float32)
-        run.best = self._keep(run.best, variables["params"], share)
+        run.best = self._keep(run.best, _kept(variables), share)
         run.sums = run.previous = self._no_sums()
         only = lambda values: [None if end else value for end, value in zip(ended, values)]
         record = {"step": progress.step, "epoch": epoch, "train_loss": only(losses), "dev": only(scores)}
@@ -297,7 +303,7 @@ class _Run:
             lambda key, vectors: init_state(trainer.task, trainer.optimizer, key, vectors=vectors, **options)
         )
         state = placement.stack([init(m.keys()[0], m.vectors) for m in members])
-        best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, state.params))
+        best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, _kept(state.variables)))
         state, sums, progress = placement.put(state), trainer._no_sums(), Progress.start(len(members))
         template = {"state": placement.take(state), "best": best, "sums": placement.take(sums)}
         if (restored := checkpoints.restore(template)) is not None:

@@ -160,6 +160,7 @@ class BatchNorm(nn.Module):
         x = x.astype(jnp.float32)
         if not train:
             return (x - mean.value) * jax.lax.rsqrt(variance.value + self.epsilon) * scale + bias
+        mask = jnp.ones(x.shape[:-1], bool) if mask is None else mask
         weight = mask[..., None] / jnp.maximum(jnp.sum(mask), 1)
         axes = tuple(range(x.ndim - 1))
         now = jnp.sum(x * weight, axes)

@@ -170,6 +170,8 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
     if config.task == "classification":
         model = make_model(config.model, vocab_size=sizes["text"], num_classes=num_classes, max_length=max_length)
         return Classification(model, num_classes)
+    if config.model.get("share") == "all" and not config.data.joint:
+        raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
     if not 0.0 <= config.train.label_smoothing < 1.0:
         raise ConfigError(f"train.label_smoothing must lie in [0, 1), got {config.train.label_smoothing}")
     model = make_model(config.model, source_size=sizes["source"], target_size=sizes["target"], max_length=max_length)

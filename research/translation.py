@@ -37,15 +37,20 @@ def outputs(found: Hypotheses) -> list[Output]:
 
 def score(
     translations: Sequence[str], references: Sequence[str], language: str, samples: int = 1000
-) -> tuple[dict[str, float], dict[str, str], dict[str, list[float]]]:
+) -> tuple[dict[str, float], dict[str, str], dict[str, list[float] | None]]:
     """Metrics in percent (`bleu`, lower-cased `bleu_lc`, `chrf`, `exact_match`), sacreBLEU's signatures, and the 95 %
-    intervals of `samples` bootstrap samples of the sentences. Chinese is tokenised by `zh`, all else by `13a`."""
+    intervals of `samples` bootstrap samples of the sentences (None where sacreBLEU cannot say). Chinese is tokenised
+    by `zh`, all else by `13a`."""
     metrics, signatures, intervals = {}, {}, {}
     for name, scorer in _scorers(language).items():
-        found = scorer.corpus_score(translations, [references], n_bootstrap=samples)
+        intervals[name] = None
+        try:
+            found = scorer.corpus_score(translations, [references], n_bootstrap=samples)
+            mean, half = float(found._mean), float(found._ci)  # public only as the text that format() makes of them
+            intervals[name] = [mean - half, mean + half]
+        except TypeError:  # sacreBLEU 2.6 cannot average samples of which some have no n-gram in common: chrF 0
+            found = scorer.corpus_score(translations, [references])
         metrics[name], signatures[name] = float(found.score), str(scorer.get_signature())
-        mean, half = float(found._mean), float(found._ci)  # public only as the text that format() makes of them
-        intervals[name] = [mean - half, mean + half]
     right = [one.strip() == other.strip() for one, other in zip(translations, references)]
     metrics["exact_match"] = 100.0 * float(np.mean(right))
     return metrics, signatures, intervals
@@ -60,9 +65,12 @@ def compare(
     `mean` and `ci` of the samples (95 %: mean ± ci), `p_value` (None for the baseline)."""
     from sacrebleu.significance import PairedTest
 
-    test = PairedTest(list(systems.items()), _scorers(language), [references], test_type="bs", n_samples=samples)
-    _, scores = test()
-    return {name: scores[name] for name in _scorers(language)}
+    found = {}
+    for name, scorer in _scorers(language).items():  # one by one: sacreBLEU calls both forms of BLEU the same
+        options = {"test_type": "bs", "n_samples": samples}
+        _, scores = PairedTest(list(systems.items()), {name: scorer}, [references], **options)()
+        (found[name],) = (results for key, results in scores.items() if key != "System")
+    return found
 
 
 def _scorers(language: str) -> dict:

@@ -13,7 +13,7 @@ import pytest
 from configs.transformer import base, big, table3_base
 from research.batches import Table, gather, make_buckets
 from research.datasets import pack
-from research.decoding import Search, beam_search, search
+from research.decoding import Search, beam_search, length_penalty, search
 from research.errors import ConfigError
 from research.layers import attention_bias, dot_product_attention, places, shift_right, sinusoids
 from research.tasks import Translation
@@ -33,6 +33,14 @@ from research.transformer import (
 V = 13
 SMALL = {"d_model": 8, "d_ff": 16, "heads": 2, "d_k": 4, "d_v": 4, "dropout": 0.0}
 KEY = jax.random.key(5)
+
+
+@pytest.fixture
+def quick_compilation():
+    """Without XLA's optimisations, for programs that are large and run once: half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def shape(**changes) -> Shape:
@@ -224,6 +232,7 @@ def test_a_mask_multiplied_into_the_scores_leaks():
     np.testing.assert_allclose(found[0, 0, 0], np.full(4, inside @ [-1.0, -2.0] / inside.sum()), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_attention_weights_are_shown_on_request():
     net = model()
     source, target = padded(sentences(6, 3), 6), padded(sentences(2, 5), 5)
@@ -255,13 +264,13 @@ def test_scores_are_scaled_by_the_root_of_d_k():
 @pytest.mark.parametrize(("pre_norm", "fused"), [(False, False), (True, True)])
 def test_the_future_has_exactly_no_gradient(pre_norm, fused):
     """Of a decoder's real outputs: 0.0 in later positions, other sentences and padding, and not 0 elsewhere."""
-    stack = Stack(shape(pre_norm=pre_norm, fused=fused), 2, memory=True)
+    stack = Stack(shape(pre_norm=pre_norm, fused=fused), 1, memory=True)
     x, memory = normal(2, 5, 8), normal(2, 4, 8, seed=1)
     segments, source = np.array([[1, 1, 1, 2, 2], [1, 1, 1, 1, 0]]), np.array([[1, 1, 2, 2], [1, 1, 1, 0]])
     bias = attention_bias(segments, segments, causal=True), attention_bias(segments, source)
     values = filled(stack, x, bias[0], memory, bias[1])
-    run = lambda x, memory: stack.apply(values, x, bias[0], memory, bias[1])
-    jacobians = jax.jit(jax.jacrev(run, (0, 1)))(x, memory)
+    run = lambda values, x, memory: stack.apply(values, x, bias[0], memory, bias[1])
+    jacobians = jax.jit(jax.jacrev(run, (1, 2)))(values, x, memory)
     by_x, by_memory = (np.abs(j).max(axis=(2, 5)) for j in jacobians)  # (B, T) outputs by (B, T or S) inputs
     real = segments > 0
     together = np.eye(2)[:, None, :, None] > 0
@@ -295,6 +304,7 @@ def test_other_words_in_the_future_change_no_bit():
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("quick_compilation")
 def test_padding_on_either_side_changes_nothing(options):
     """Positions are counted within the sentence; what stands in the padding is never seen. To 1e-6 of the
     largest value: the sums of a matrix product are in another order."""
@@ -324,14 +334,16 @@ def by_hand(pre_norm: bool):
         params, numpy_extra = double(values["params"]), (double(memory), ALLOWED) if over_memory else ()
         allowed = past if over_memory else inside
         wanted = numpy_stack(params, double(x), allowed, *numpy_extra, pre_norm=pre_norm)
-        close(np.asarray(jax.jit(stack.apply)(values, x, bias, *extra))[REAL], wanted[REAL], 2e-6)
+        close(np.asarray(jax.jit(stack.apply)(values, x, bias, *extra))[REAL], wanted[REAL], 1e-5)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_post_norm_by_hand():
     """LayerNorm(x + f(x)), section 3.1; nothing after the last layer."""
     by_hand(pre_norm=False)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_pre_norm_by_hand():
     """x + f(LayerNorm(x)), and one LayerNorm more at the end of each stack."""
     by_hand(pre_norm=True)
@@ -497,6 +509,7 @@ def batch(sources, targets, bucket=BUCKET, segments=None):
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.usefixtures("quick_compilation")
 def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_norm):
     """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array."""
     torch = pytest.importorskip("torch", reason="tests/requirements.txt installs PyTorch for this comparison")
@@ -590,78 +603,99 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_nor
 
 
 DECODING = [
-    {"layers": 2},
-    {"pre_norm": True, "positions": "learned", "share": "target"},
+    {},
+    {"layers": 2, "pre_norm": True, "positions": "learned"},
     {"share": "none", "source_size": 9, "d_k": 5, "d_v": 3, "positions": "concatenated"},
-    {"positions": "none", "norm": "batch", "fused": True},
+    {"share": "target", "positions": "none", "norm": "batch", "fused": True},
 ]
+SOURCE, SEGMENTS = padded([[5, 8, 4, 7, 3], [3], [6, 6, 3]], 5, seed=3)
+SIZE, LIMITS = 9, np.array([9, 5, 7])
+
+
+def decoding(options):
+    """The model, its variables, the memory, and the logits at every position by the whole decoder, from inputs
+    (B, N, T) that begin with <s>."""
+    net = model(**options)
+    values = variables(net, seed=8)  # under which outputs are not one word again and again
+
+    @jax.jit
+    def logits(values, memory, inputs):
+        beams = inputs.shape[1]
+        copies = (jnp.repeat(x, beams, axis=0) for x in (memory, SEGMENTS))
+        rows = inputs.reshape(-1, SIZE)
+        hidden = net.apply(values, *copies, rows, jnp.ones_like(rows), method="decode")
+        return (hidden @ values["params"]["embedding"].T).reshape(3, beams, SIZE, V)
+
+    memory = jax.jit(lambda values: net.apply(values, SOURCE, SEGMENTS, method="encode"))(values)
+    return net, values, memory, logits
+
+
+def searched(net, values, options: Search):
+    found = jax.jit(lambda values: search(net, values, SOURCE, SEGMENTS, options))(values)
+    return np.asarray(found.tokens), np.asarray(found.scores)
 
 
 @pytest.mark.parametrize("options", DECODING, ids=str)
+@pytest.mark.usefixtures("quick_compilation")
 def test_cached_and_uncached_decoding_agree(options):
-    """Logits to 1e-5 of the largest; outputs of greedy decoding and of a beam of 4 token by token. A beam's cache must
-    follow its tokens: the reference keeps tokens alone and computes everything anew at every step."""
-    net, beams, size = model(**options), 4, 9
-    values = variables(net, seed=1)
-    source, segments = padded([[id % 9 for id in row] for row in sentences(5, 1, 3)], 5, seed=3)
-    run = lambda function: lambda *x: net.apply(values, *x, method=function)
-
-    @jax.jit
-    def full(inputs):
-        """Logits at every position, from `inputs` (B, N, T) that begin with <s>."""
-        memory = jnp.repeat(run("encode")(source, segments), beams, axis=0)
-        rows, ones = inputs.reshape(-1, size), jnp.ones((3 * beams, size), jnp.int32)
-        hidden = run("decode")(memory, jnp.repeat(segments, beams, axis=0), rows, ones)
-        return (hidden @ values["params"]["embedding"].T).reshape(3, beams, size, V)
-
-    inputs = np.random.default_rng(4).integers(0, V, (3, beams, size)).astype(np.int32)
+    """Logits of given tokens, to 1e-5 of the largest, and greedy decoding, token by token."""
+    net, values, memory, full = decoding(options)
+    beams = 3
+    inputs = np.random.default_rng(4).integers(0, V, (3, beams, SIZE)).astype(np.int32)
     inputs[:, :, 0] = BOS
+    wanted = np.asarray(full(values, memory, inputs))
+    assert np.abs(np.diff(wanted[:, :, 3], axis=1)).max() > 0.1  # the beams differ
+    begin = lambda net: net.init_cache(memory, SEGMENTS, beams=beams, size=SIZE)
+    fixed, cache = jax.jit(lambda values: net.apply(values, method=begin))(values)
+    step = jax.jit(functools.partial(net.apply, method="decode_step"))
+    for position in range(SIZE):
+        logits, cache = step(values, fixed, cache, inputs[:, :, position], position)
+        close(logits, wanted[:, :, position], 1e-5)
 
-    def begin(net):
-        return net.init_cache(net.encode(source, segments), segments, beams=beams, size=size)
+    history = np.full((3, SIZE + 1), PAD, np.int32)
+    history[:, 0] = BOS
+    for position in range(SIZE):
+        inputs = np.tile(history[:, None, :SIZE], (1, beams, 1))
+        logits = np.array(full(values, memory, inputs)[:, 0, position])
+        logits[:, [PAD, BOS]] = -np.inf
+        history[:, position + 1] = np.where(position == LIMITS - 1, EOS, logits.argmax(1))
+    greedy, _ = searched(net, values, Search(beam=1, extra=4))
+    for row, mine in zip(history[:, 1:].tolist(), greedy[:, 0].tolist()):
+        wanted = row[: row.index(EOS) + 1]
+        assert mine == wanted + [PAD] * (SIZE - len(wanted))
+    assert len(np.unique(greedy)) > 3
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_the_cache_follows_its_beam():
+    """A beam of 4 finds what it finds where tokens alone are kept and everything else is computed anew each step; and
+    the scores are those of the whole decoder, run once over each output."""
+    net, values, memory, full = decoding({"layers": 2, "pre_norm": True, "positions": "learned"})
+    options = Search(beam=4, extra=4, best=4)
 
     @jax.jit
-    def steps(inputs):
-        fixed, cache = net.apply(values, method=begin)
+    def anew(values, memory):
+        def step(tokens, last, position):
+            tokens = tokens.at[:, :, position].set(last)
+            return jax.lax.dynamic_index_in_dim(full(values, memory, tokens), position, 2, keepdims=False), tokens
 
-        def step(cache, turn):
-            logits, cache = run("decode_step")(fixed, cache, *turn)
-            return cache, logits
+        return beam_search(step, jnp.zeros((3, 4, SIZE), jnp.int32), LIMITS, SIZE, options)
 
-        _, logits = jax.lax.scan(step, cache, (jnp.moveaxis(inputs, 2, 0), jnp.arange(size)))
-        return jnp.moveaxis(logits, 0, 2)
+    wanted = anew(values, memory)
+    tokens, scores = searched(net, values, options)
+    np.testing.assert_array_equal(tokens, wanted.tokens)
+    np.testing.assert_allclose(scores, wanted.scores, rtol=1e-5)
+    assert len(np.unique(tokens.reshape(-1, SIZE), axis=0)) > 9 and len(np.unique(tokens)) > 6
 
-    wanted = full(inputs)
-    assert np.abs(np.diff(wanted[:, :, 3], axis=1)).max() > 0.1  # the beams differ
-    close(steps(inputs), wanted, 1e-5)
-
-    find = lambda options: jax.jit(lambda: search(net, values, source, segments, options))()
-    greedy = np.asarray(find(Search(beam=1, extra=4)).tokens)[:, 0]
-    limits = segments.sum(1) + 4
-    history = np.full((3, size + 1), PAD, np.int32)
-    history[:, 0] = BOS
-    for position in range(size):
-        logits = np.array(full(np.tile(history[:, None, :size], (1, beams, 1)))[:, 0, position])
-        logits[:, [PAD, BOS]] = -np.inf
-        history[:, position + 1] = np.where(position == limits - 1, EOS, logits.argmax(1))
-    for row, mine in zip(history[:, 1:].tolist(), greedy.tolist()):
-        wanted = row[: row.index(EOS) + 1]
-        assert mine == wanted + [PAD] * (size - len(wanted))
-    assert len({tuple(row) for row in greedy}) == 3
-
-    def recompute(tokens, last, position):
-        tokens = tokens.at[:, :, position].set(last)
-        return jax.lax.dynamic_index_in_dim(full(tokens), position, 2, keepdims=False), tokens
-
-    wide = Search(beam=beams, extra=4, best=beams)
-    found, empty = find(wide), jnp.zeros((3, beams, size), jnp.int32)
-    wanted = jax.jit(lambda: beam_search(recompute, empty, jnp.asarray(limits), size, wide))()
-    np.testing.assert_array_equal(found.tokens, wanted.tokens)
-    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
-    assert np.unique(found.tokens.reshape(-1, size), axis=0).shape[0] > beams
+    inputs = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=BOS)[:, :, :SIZE]
+    logs = jax.nn.log_softmax(full(values, memory, inputs))
+    chosen = np.take_along_axis(np.asarray(logs), tokens[..., None], axis=-1)[..., 0] * (tokens != PAD)
+    lengths = (tokens != PAD).sum(-1)
+    np.testing.assert_allclose(scores, chosen.sum(-1) / length_penalty(lengths, 0.6), rtol=1e-5)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.usefixtures("quick_compilation")
 def test_a_decoder_without_memory_steps_as_it_runs(pre_norm):
     """A causal language model: the stack over all positions at once, and one after another with its cache."""
     s, beams, size = shape(pre_norm=pre_norm), 3, 6
@@ -704,6 +738,7 @@ def test_batch_normalisation_by_hand():
     np.testing.assert_allclose(evaluated, apply(x, *double((after["mean"], after["variance"]))), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_batch_normalisation_in_training_and_evaluation():
     """Moments start at 0 and 1, a loss returns new ones, padding has no part in them, and predictions use them."""
     net = model(norm="batch")
@@ -781,6 +816,7 @@ def test_one_matrix_for_two_vocabularies_is_refused():
 # Packing
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_packed_rows_have_the_same_loss():
     """Two pairs in a row, or one and padding: sums of losses, tokens and gradients are those of rows of their own."""
     examples = {"source": sentences(3, 5, 4, 2), "target": sentences(4, 2, 3, 5, seed=1)}

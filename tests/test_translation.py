@@ -4,13 +4,14 @@ import functools
 import gzip
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import cli, predict, report, run
+from experiments import cli, describe, predict, report, run
 from research import translation
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
 from research.datasets import pack
@@ -23,7 +24,7 @@ WORDS = {"a": "eins", "b": "zwei", "c": "drei", "d": "vier", "e": "fünf"}
 SMALL = {
     "data.corpus": "parallel",
     "data.more_tests": "()",
-    "data.buckets": "4,8",
+    "data.buckets": "8",
     "model.layers": 1,
     "model.d_model": 16,
     "model.d_ff": 16,
@@ -56,7 +57,7 @@ class Bench:
         self.root = root
         # one sentence of the test split is longer than any bucket, three training pairs are
         train = pairs(120, 1) + pairs(3, 2, 1) + [(" ".join("a" * 9), " ".join(["eins"] * 9))] * 3
-        tests = [*pairs(20, 4), (" ".join("b" * 20), " ".join(["zwei"] * 20))]
+        tests = [*pairs(20, 4), (" ".join("b" * 14), " ".join(["zwei"] * 14))]
         write_parallel(root / "raw", train=train, validation=pairs(20, 3), test=tests)
 
     def arguments(self, workdir: Path, changes: dict | None = None) -> list[str]:
@@ -70,7 +71,10 @@ class Bench:
         return result_of(workdir)
 
     def refused(self, code: int, message: str, workdir: Path, changes: dict | None = None) -> None:
-        refused(code, message, run.main, *self.arguments(workdir, changes))
+        """The last line says what is wrong; before it, how many pairs were left out."""
+        outcome = call(run.main, *self.arguments(workdir, changes))
+        assert outcome.code == code and "Traceback" not in outcome.err, outcome
+        assert re.search(message, outcome.err.splitlines()[-1]), outcome.err
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,7 @@ def test_every_sentence_of_the_test_split_is_translated(finished):
     references = (folder / "test.references.txt").read_text().split("\n")[:-1]
     translations = (folder / "test.translations.txt").read_text().split("\n")[:-1]
     assert len(references) == len(translations) == 21
-    assert references[-1] == " ".join(["zwei"] * 20)
+    assert references[-1] == " ".join(["zwei"] * 14)
     metrics, _, _ = translation.score(translations, references, "target")
     stored = result_of(finished)["metrics"]["test"]
     for name, value in metrics.items():
@@ -141,7 +145,7 @@ def test_replicas_together_are_replicas_in_turn(bench, tmp_path):
     "changes",
     [
         {"data.tokenizer": "bpe", "data.subword_size": 30},
-        {"data.tokenizer": "unigram", "data.subword_size": 24, "data.joint": False, "model.share": "target"},
+        {"data.tokenizer": "unigram", "data.subword_size": 14, "data.joint": False, "model.share": "target"},
         {"data.pack": True},
         {"data.target_tokenizer": "character", "data.joint": False, "model.share": "none", "data.buckets": "8,32"},
     ],
@@ -151,12 +155,6 @@ def test_other_vocabularies_and_packing(bench, tmp_path, changes):
     bench.run(tmp_path / "W", changes | {"train.epochs": 2})
     (found,) = lines_of(tmp_path / "W", b"a b c\n", tmp_path)
     assert set(found) == {"line", "text", "translation", "score", "unknown"}
-
-
-def test_the_small_model_learns(bench, tmp_path):
-    """Enough of it to tell a broken decoder from a working one."""
-    result = bench.run(tmp_path / "W", {"train.epochs": 40, "model.d_model": 32, "optimizer.warmup": 100})
-    assert result["metrics"]["test"]["exact_match"]["mean"] > 60
 
 
 # --- prediction
@@ -187,9 +185,9 @@ def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
 
 def test_bad_usage_of_predict(finished, tmp_path):
     for flags, message in {
-        ("--beam", "0"): r"predict: decode: beam and best must be at least 1",
-        ("--beam", "2", "--best", "3"): r"predict: decode: beam and best",
-        ("--least", "-1"): r"predict: decode: extra and least",
+        ("--beam", "0"): r": decode: beam and best must be at least 1",
+        ("--beam", "2", "--best", "3"): r": decode: beam and best",
+        ("--least", "-1"): r": decode: extra and least",
         ("--config.seed=1",): r"takes its configuration from the workdir",
     }.items():
         refused(2, message, predict.main, "--workdir", finished, *flags)
@@ -250,7 +248,7 @@ def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
         ({"data.tokenizer": "words"}, r"data\.tokenizer: 'words' is none of"),
         ({"data.target": "source"}, r"data: columns must differ, got source, source$"),
         ({"folds": 3, "data.dev": ""}, r"folds = 3: there is no cross-validation of translation$"),
-        ({"data.buckets": "1,2"}, r"data\.buckets: none of the 126 training pairs fits"),
+        ({"data.buckets": "1"}, r"data\.buckets: none of the 126 training pairs fits"),
         ({"data.train_fraction": 0}, r"data\.train_fraction must lie in \(0, 1\]"),
         ({"paper": "textcnn"}, r"task: 'translation' is none of classification"),
         ({"optimizer.warmup": -1}, r"optimizer\.warmup and optimizer\.clip_norm"),
@@ -301,6 +299,25 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
     refused(3, r"not the references of", report.main, "--compare", finished, tmp_path / "V")
 
 
+# --- before a long run
+
+
+def test_a_configuration_is_described_without_its_corpus():
+    """The WMT 2014 configuration, shrunk: a fresh model's loss is that of guessing, log |V|."""
+    fields = {name: value for name, value in SMALL.items() if name.startswith("model.")}
+    fields |= {"data.subword_size": 100, "data.buckets": "8"}
+    words = ["--config", "configs/transformer/base.py", *(f"--config.{n}={v}" for n, v in fields.items())]
+    outcome = call(describe.main, *words)
+    assert outcome.code == 0 and "million floating-point operations a token" in outcome.out
+    params = 100 * 16 + 16 * 16 * (4 + 8) + 2 * (2 * 16 * 16 + 32) + 5 * 32
+    assert outcome.out.startswith(f"{params:,} parameters\n")
+    loss = float(re.search(r"fresh model: ([\d.]+) nats", outcome.out)[1])
+    assert loss == pytest.approx(np.log(100), abs=1.0)
+    refused(2, r"--vocabulary: this configuration's", describe.main, "--config", QUICKSTART)
+    refused(2, r"--classes: say how many", describe.main, "--config", "configs/textcnn/mr.py")
+    refused(2, r"--rows must be at least 1", describe.main, *words, "--rows", "0")
+
+
 # --- vocabularies
 
 
@@ -335,7 +352,7 @@ def test_subwords_keep_the_text_and_say_what_is_unknown(tmp_path):
     assert all(id >= 4 for text in texts for id in model.encode(text))
     model.save(tmp_path / "m.model")
     assert Subwords.load(tmp_path / "m.model", lower=False).encode(texts[0]) == model.encode(texts[0])
-    lower = Subwords.train(texts, kind="unigram", size=60, lower=True)
+    lower = Subwords.train(texts, kind="unigram", size=28, lower=True)
     assert lower.decode(lower.encode("EIN Mann")) == "ein mann"
     with pytest.raises(ConfigError, match="subword_size"):
         Subwords.train(texts, kind="bpe", size=3000, lower=False)

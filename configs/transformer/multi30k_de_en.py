@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/multi30k_de_en
                --workdir runs/transformer/multi30k_de_en
 Needs:     the files {train,val,test_2016_flickr}.{de,en}.gz (downloaded, or put into <manual_dir>/multi30k)
 Paper:     none: the corpus is younger
+Ours:      not measured
 """
 
 from configs.transformer import base

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_a_1.py 
                --workdir runs/transformer/table3_a_1
 Needs:     as configs/transformer/table3_base.py
 Paper:     24.9 BLEU, perplexity 5.29
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

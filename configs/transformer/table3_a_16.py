@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_a_16.py
                --workdir runs/transformer/table3_a_16
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.8 BLEU, perplexity 4.91
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_a_32.py
                --workdir runs/transformer/table3_a_32
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.4 BLEU, perplexity 5.01
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

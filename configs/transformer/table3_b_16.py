@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_b_16.py
                --workdir runs/transformer/table3_b_16
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.1 BLEU, perplexity 5.16, 58 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

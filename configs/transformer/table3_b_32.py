@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_b_32.py
                --workdir runs/transformer/table3_b_32
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.4 BLEU, perplexity 5.01, 60 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

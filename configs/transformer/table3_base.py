@@ -7,6 +7,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_base.py
                --workdir runs/transformer/table3_base
 Needs:     wmt14_translate/de-en of the TFDS catalogue, and accelerators: the paper took 12 hours on 8 P100 GPUs
 Paper:     25.8 BLEU, perplexity 4.92, 65 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import base

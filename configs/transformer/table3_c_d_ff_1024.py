@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_c_d_ff_
                --workdir runs/transformer/table3_c_d_ff_1024
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.4 BLEU, perplexity 5.12, 53 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_c_d_ff_
                --workdir runs/transformer/table3_c_d_ff_4096
 Needs:     as configs/transformer/table3_base.py
 Paper:     26.2 BLEU, perplexity 4.75, 90 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

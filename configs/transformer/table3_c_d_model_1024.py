@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_c_d_mod
                --workdir runs/transformer/table3_c_d_model_1024
 Needs:     as configs/transformer/table3_base.py
 Paper:     26.0 BLEU, perplexity 4.66, 168 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_c_d_mod
                --workdir runs/transformer/table3_c_d_model_256
 Needs:     as configs/transformer/table3_base.py
 Paper:     24.5 BLEU, perplexity 5.75, 28 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_c_layer
                --workdir runs/transformer/table3_c_layers_2
 Needs:     as configs/transformer/table3_base.py
 Paper:     23.7 BLEU, perplexity 6.11, 36 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_c_layer
                --workdir runs/transformer/table3_c_layers_8
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.5 BLEU, perplexity 4.88, 80 M parameters
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

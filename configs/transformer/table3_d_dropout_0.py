@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_d_dropo
                --workdir runs/transformer/table3_d_dropout_0
 Needs:     as configs/transformer/table3_base.py
 Paper:     24.6 BLEU, perplexity 5.77
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

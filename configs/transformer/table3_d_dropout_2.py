@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_d_dropo
                --workdir runs/transformer/table3_d_dropout_2
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.5 BLEU, perplexity 4.95
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

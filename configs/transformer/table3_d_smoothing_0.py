@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_d_smoot
                --workdir runs/transformer/table3_d_smoothing_0
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.3 BLEU, perplexity 4.67
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

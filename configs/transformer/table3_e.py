@@ -4,6 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/table3_e.py \
                --workdir runs/transformer/table3_e
 Needs:     as configs/transformer/table3_base.py
 Paper:     25.7 BLEU, perplexity 4.92
+Ours:      not measured
 """
 
 from configs.transformer import table3_base

@@ -1,0 +1,87 @@
+"""Builds the model of a configuration without its corpus, takes one training step on random tokens, and prints the
+number of parameters, the arithmetic of a step a token, and the time: what to know before a long run."""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from experiments import cli
+from research.batches import Slots, Table, make_buckets
+from research.codecs import SUBWORDS, tokenizers
+from research.errors import ConfigError
+from research.fit import Member
+from research.optimizers import make_optimizer
+from research.parallel import Placement
+from research.tasks import make_task
+from research.train import init_state, train_step
+
+EXAMPLES = (
+    """examples:
+  python -m experiments.describe --config configs/transformer/base.py --rows 2
+  python -m experiments.describe --config configs/textcnn/mr.py --vocabulary 18767 --classes 2
+
+"""
+    + cli.OVERRIDES
+)
+
+
+def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, float]:
+    """params, loss of the first step (nats a weight), flops of a step a token, seconds of the second step."""
+    kinds = tokenizers(config)
+    sizes = {role: config.data.subword_size if kind in SUBWORDS else vocabulary for role, kind in kinds.items()}
+    if min(sizes.values()) < 5:
+        raise ConfigError("--vocabulary: this configuration's vocabulary comes from its corpus; say its size")
+    bucket = make_buckets(config.data.buckets, tuple(sizes))[-1]
+    task = make_task(config, sizes=sizes, num_classes=classes)
+    optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
+    random = np.random.default_rng(0)
+    tokens = {role: random.integers(4, sizes[role], (rows, size), np.int32) for role, size in bucket}
+    lengths = {role: np.full(rows, size, np.int32) for role, size in bucket}
+    table = Table(tokens, lengths, {}, random.integers(0, max(classes, 1), rows, np.int32))
+    placement = Placement()
+    init, dropout = Member((config.seed,), table, {}).keys()
+    state = placement.put(jax.jit(lambda key: init_state(task, optimizer, key, bucket=bucket))(init))
+    sums = placement.put({"loss": np.float32(0), "weight": np.float32(0)})
+    params = sum(x.size for x in jax.tree.leaves(state.params))
+    step = placement.compile_step(lambda s, u, k, b: train_step(s, u, k, b, task=task, optimizer=optimizer))
+    loaded = placement.load([table], [Slots(np.arange(rows), np.ones(rows, np.float32), bucket)])
+    compiled = step.lower(state, sums, dropout, placement.put(table), loaded, bucket).compile()
+    arguments = (dropout, placement.put(table), loaded)
+    state, sums = jax.block_until_ready(compiled(state, sums, *arguments))
+    first, began = jax.device_get(sums), time.perf_counter()
+    jax.block_until_ready(compiled(state, sums, *arguments))
+    count = rows * max(size for _, size in bucket)
+    return {
+        "params": params,
+        "loss": float(first["loss"] / first["weight"]),
+        "flops": compiled.cost_analysis()["flops"] / count,
+        "seconds": time.perf_counter() - began,
+        "tokens": count,
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments, overrides = cli.split_overrides(argv)
+    parser = cli.parser("describe", __doc__, EXAMPLES)
+    parser.add_argument("--config", required=True, help="configuration file, configs/<paper>/<run>.py")
+    parser.add_argument("--rows", type=int, default=2, help="rows of the batch, of the longest bucket (default: 2)")
+    parser.add_argument("--vocabulary", type=int, default=0, help="entries, where the corpus decides")
+    parser.add_argument("--classes", type=int, default=0, help="classes of a classification run")
+    flags = parser.parse_args(arguments)
+    if flags.rows < 1:
+        raise ConfigError("--rows must be at least 1")
+    config = cli.load_config(flags.config, overrides)
+    if config.task == "classification" and flags.classes < 2:
+        raise ConfigError("--classes: say how many classes the corpus has")
+    cli.set_up_jax()
+    found = describe(config, rows=flags.rows, vocabulary=flags.vocabulary, classes=flags.classes)
+    print(f"{found['params']:,} parameters")
+    print(f"{found['flops'] / 1e6:,.0f} million floating-point operations a token of a training step (XLA's count)")
+    print(f"one step of {found['tokens']:,} tokens: {found['seconds']:.2f} s on {jax.devices()[0].device_kind}")
+    print(f"loss of a fresh model: {found['loss']:.2f} nats")
+
+
+if __name__ == "__main__":
+    cli.main(main)
