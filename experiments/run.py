@@ -29,7 +29,7 @@ from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
 from research.parallel import Placement
-from research.tasks import Classification, Task, Translation, make_task
+from research.tasks import Classification, Task, Translation, make_task, paper_of
 from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
@@ -197,6 +197,7 @@ def run(
     config = cli.load_config(config_path, overrides)
     settings_of(config)  # mistakes first: reading the corpus and training take a while
     search_of(config)
+    paper_of(config)
     optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:

@@ -96,17 +96,17 @@ def gather(
 def make_buckets(lengths: Sequence[int | Sequence[int]], columns: Sequence[str]) -> tuple[Lengths, ...]:
     """`data.buckets` as Lengths: a number holds for every text column, several are of one column each."""
     columns = sorted(columns)
+    each = f"; an entry may also be {len(columns)} lengths, of {', '.join(columns)}" if len(columns) > 1 else ""
+    wrong = ConfigError(f"data.buckets must be growing lengths of at least 1, got {tuple(lengths)}{each}")
     buckets = []
     for entry in lengths:
         sizes = tuple(entry) if isinstance(entry, Sequence) else (entry,) * len(columns)
         if len(sizes) != len(columns) or not all(isinstance(size, int) and size >= 1 for size in sizes):
-            raise ConfigError(
-                f"data.buckets: {entry} is no length of at least 1, nor one each for {', '.join(columns)}"
-            )
+            raise wrong
         buckets.append(tuple(zip(columns, sizes)))
     grows = all(a[1] <= b[1] for one, other in itertools.pairwise(buckets) for a, b in zip(one, other))
     if not buckets or not grows or len(set(buckets)) != len(buckets):
-        raise ConfigError(f"data.buckets must be growing lengths of at least 1, got {tuple(lengths)}")
+        raise wrong
     return tuple(buckets)
 
 

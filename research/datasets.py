@@ -67,7 +67,7 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
     if config.folds == 1 and data.test == data.dev:
         raise ConfigError(f"data.test = {data.test} is also data.dev: select and test on different examples")
     columns = [*roles(config).values(), *([data.label] if config.task == "classification" else [])]
-    if len(set(columns)) < len(columns):
+    if config.task == "translation" and data.source == data.target:
         raise ConfigError(f"data: columns must differ, got {', '.join(columns)}")
     corpus = load_corpus(
         data.corpus, columns=columns, splits=split_names(config), data_dir=data_dir, manual_dir=manual_dir

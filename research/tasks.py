@@ -152,19 +152,23 @@ def better(metric: str, new: float, best: float | None) -> bool:
 Task = Classification | Translation
 
 
+def paper_of(config):
+    """The module `research/<paper>.py`; ConfigError where there is none, or it is not for `config.task`."""
+    try:
+        paper = importlib.import_module(f"research.{config.paper}")
+        tasks = paper.TASKS
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise ConfigError(f"paper: '{config.paper}' is no paper's module in research/") from error
+    if config.task not in tasks:
+        raise ConfigError(f"task: '{config.task}' is none of {', '.join(tasks)} (research/{config.paper}.py)")
+    return paper
+
+
 def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task:
     """The task of a run with the model of `research/<paper>.py`; ConfigError where the configuration names neither.
 
     sizes: entries of each role's vocabulary."""
-    try:
-        paper = importlib.import_module(f"research.{config.paper}")
-        make_model, tasks = paper.make_model, paper.TASKS
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise ConfigError(f"paper: '{config.paper}' is no paper's module in research/") from error
-    if config.task not in tasks:
-        raise ConfigError(
-            f"task: '{config.task}' is none of {', '.join(tasks)}, which research/{config.paper}.py is for"
-        )
+    make_model = paper_of(config).make_model
     longest = make_buckets(config.data.buckets, tuple(sizes))[-1]
     max_length = max(size for _, size in longest)
     if config.task == "classification":
