@@ -79,7 +79,7 @@ def test_mr_keeps_odd_separators_and_is_fast(corpora, tmp_path):
     load(data_dir=tmp_path / "warm")  # imports
     start = time.process_time()
     columns = load(data_dir=tmp_path).splits["train"]
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 6.0  # 0.7 s on an idle machine
     assert collections.Counter(columns["label"]) == {0: 5331, 1: 5331}
     raw = (corpora / "mr" / "rt-polarity.pos").read_bytes()
     assert "".join(columns["text"]).count("\x85") == raw.count(b"\x85") + (
