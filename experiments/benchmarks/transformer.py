@@ -179,7 +179,7 @@ def torch_decoding(beam: int):
     """Beam search that recomputes the prefix, without the end of a sentence."""
     import torch
 
-    model = torch_model().eval()
+    model = torch_model().train(False)
     source = torch.from_numpy(examples()["source"][:SENTENCES]).long()
 
     @torch.inference_mode()
