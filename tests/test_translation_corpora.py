@@ -254,6 +254,7 @@ WHOLE = gzip.compress(b"one sentence\n" * 100)
         (gzip.compress(b""), "the file is empty"),
         (b"", "the file is empty"),
     ],
+    ids=["plain", "cut", "checksum", "stream", "empty text", "empty file"],
 )
 def test_damaged_gzip(tmp_path, content, message):
     path = tmp_path / "train.de.gz"
