@@ -202,23 +202,25 @@ def _parallel(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Leng
         for split in places
     }
     count = lambda split: {role: np.array([len(row) for row in rows]) for role, rows in ids[split].items()}
-    fits = bucket_numbers(count("train"), buckets) < len(buckets)
+    fits, longest = bucket_numbers(count("train"), buckets) < len(buckets), buckets[-1]
     if not fits.any():
-        raise ConfigError(f"data.buckets: none of the {len(fits)} training pairs fits into the longest, {buckets[-1]}")
+        raise ConfigError(f"data.buckets: none of the {len(fits)} training pairs fits into the longest, {longest}")
     ids["train"] = {role: [row for row, fit in zip(rows, fits) if fit] for role, rows in ids["train"].items()}
     for split in set(ids) - {"train"}:
         while np.any(bucket_numbers(count(split), buckets) == len(buckets)):
             buckets = (*buckets, tuple((role, 2 * size) for role, size in buckets[-1]))
-    segments = {split: {role: [[1] * len(row) for row in rows] for role, rows in ids[split].items()} for split in ids}
+    segments = None
     if data.pack:
-        ids["train"], segments["train"] = pack(ids["train"], dict(buckets[len(data.buckets) - 1]))
+        one = lambda rows: [[1] * len(row) for row in rows]
+        segments = {split: {role: one(rows) for role, rows in ids[split].items()} for split in ids}
+        ids["train"], segments["train"] = pack(ids["train"], dict(longest))
     ends = np.cumsum([0, *(len(ids[split]["source"]) for split in ids)])
     splits = {split: np.arange(begin, end) for split, begin, end in zip(ids, ends, ends[1:])}
     _check_batch(config, len(splits["train"]))
     together = lambda parts: {role: [row for split in parts for row in parts[split][role]] for role in columns}
     labels = np.zeros(ends[-1], np.int32)
-    table = Table.build(together(ids), labels, buckets[-1], together(segments) if data.pack else None)
-    note = f"training pairs are longer than {' and '.join(f'{n} {role}' for role, n in buckets[-1])} tokens; left out"
+    table = Table.build(together(ids), labels, buckets[-1], segments and together(segments))
+    note = f"training pairs are longer than {' and '.join(f'{n} {role}' for role, n in longest)} tokens; left out"
     return Prepared([Dataset(table, splits, codecs, texts)], buckets, int(np.sum(~fits)), note)
 
 

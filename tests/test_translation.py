@@ -157,6 +157,12 @@ def test_other_vocabularies_and_packing(bench, tmp_path, changes):
     assert set(found) == {"line", "text", "translation", "score", "unknown"}
 
 
+def test_pairs_that_are_left_out_are_counted_against_the_longest_training_bucket(bench, tmp_path):
+    """Not against the longer ones that the test split needs."""
+    outcome = call(run.main, *bench.arguments(tmp_path / "W", {"train.average": 9}))
+    assert outcome.err.startswith("3 training pairs are longer than 8 source and 8 target tokens; left out\n")
+
+
 # --- prediction
 
 
