@@ -20,7 +20,7 @@ B, L, N = 128, 24, 2048
 SENTENCES, STEPS = 64, 32
 DROPOUT, SMOOTHING, WARMUP = 0.1, 0.1, 4000
 KINDS = {
-    "train": (("jax", "torch eager", "torch compiled"), 0),
+    "train": (("jax", "torch eager", "torch compiled"), 2),
     "greedy": (("jax", "jax recomputing", "torch eager"), 2),
     "beam 4": (("jax", "torch eager"), 1),
 }
