@@ -1,9 +1,12 @@
 """Fixtures that several test files use, and one compilation cache for the whole session."""
 
+import gzip
 import pathlib
 
 import jax
 import pytest
+
+from research.corpora import load_corpus
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,3 +24,30 @@ def corpora() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("real corpora are not there: no folder ../shared/corpora")
     return folder
+
+
+@pytest.fixture
+def load(tmp_path):
+    """load_corpus with the data folder in `tmp_path`; raw files lie in `tmp_path/raw/<corpus>/`."""
+
+    def load(name, columns=("text", "label"), splits=()):
+        return load_corpus(
+            name, columns=columns, splits=splits, data_dir=tmp_path / "data", manual_dir=tmp_path / "raw"
+        )
+
+    return load
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write("mr", {"rt-polarity.pos": "..."}) writes raw files, compressing those called *.gz; gives their folder."""
+
+    def write(corpus, files):
+        folder = tmp_path / "raw" / corpus
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            content = content if isinstance(content, bytes) else content.encode()
+            (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return folder
+
+    return write

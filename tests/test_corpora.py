@@ -20,33 +20,6 @@ from research.corpora import classification, load_corpus, loading, word_order
 from research.corpora.download import Source
 from research.errors import ConfigError, DataError
 
-
-@pytest.fixture
-def load(tmp_path):
-    """load_corpus with the data folder in `tmp_path`; raw files lie in `tmp_path/raw/<corpus>/`."""
-
-    def load(name, columns=("text", "label"), splits=()):
-        return load_corpus(
-            name, columns=columns, splits=splits, data_dir=tmp_path / "data", manual_dir=tmp_path / "raw"
-        )
-
-    return load
-
-
-@pytest.fixture
-def write(tmp_path):
-    """write("mr", {"rt-polarity.pos": b"..."}) writes raw files and returns their folder."""
-
-    def write(corpus, files):
-        folder = tmp_path / "raw" / corpus
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        return folder
-
-    return write
-
-
 MR = {"rt-polarity.neg": "bad film\nawful\n", "rt-polarity.pos": "good film\n"}
 
 

@@ -13,33 +13,6 @@ from research.errors import ConfigError, DataError
 from research.text import blank
 
 
-@pytest.fixture
-def load(tmp_path):
-    """load_corpus with the data folder in `tmp_path`; raw files lie in `tmp_path/raw/<corpus>/`."""
-
-    def load(name, columns, splits=()):
-        return load_corpus(
-            name, columns=columns, splits=splits, data_dir=tmp_path / "data", manual_dir=tmp_path / "raw"
-        )
-
-    return load
-
-
-@pytest.fixture
-def write(tmp_path):
-    """write("parallel", {"train.source": "a\\n"}) writes raw files, compressing those called *.gz."""
-
-    def write(corpus, files):
-        folder = tmp_path / "raw" / corpus
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            content = content if isinstance(content, bytes) else content.encode()
-            (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-        return folder
-
-    return write
-
-
 def multi30k(*languages, suffix="", stems=("train", "val", "test_2016_flickr")):
     return {f"{stem}.{code}{suffix}": f"{stem} 1 {code}\n{stem} 2 {code}\n" for stem in stems for code in languages}
 
