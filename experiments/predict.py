@@ -29,7 +29,7 @@ from experiments import cli
 from experiments.plots import attention_plot
 from experiments.workdir import read_json
 from research import translation
-from research.batches import Table, gather, make_buckets
+from research.batches import Table, make_buckets
 from research.checkpoints import load_arrays
 from research.codecs import load_codecs
 from research.decoding import Search
@@ -108,7 +108,7 @@ class Translator:
 
     def __init__(self, run: Run, options: Search):
         self.run, self.options = run, options
-        self.decode = translation.decoder(run.task, options)
+        self.limit = dict(run.buckets[-1])["source"] - 1  # </s> takes a place
         self.variables = run.variables
 
     def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
@@ -116,34 +116,31 @@ class Translator:
         texts = [line.decode("utf-8", errors="replace") for line in lines]
         source = self.run.codecs["source"]
         ids = [source.encode(text) for text in texts]
-        limit = dict(self.run.buckets[-1])["source"]
-        kept = [[*row[: limit - 1], EOS] if len(row) >= limit else [*row, EOS] for row in ids]
-        (found,) = self._each(self.variables, [self._table(kept)], [None])
-        for number, (line, text, row, hypotheses) in enumerate(zip(lines, texts, ids, found), first):
+        for number, (line, text, row, hypotheses) in enumerate(zip(lines, texts, ids, self._search(ids)), first):
             warnings = [] if _is_utf8(line) else [NOT_UTF8]
-            if len(row) >= limit:
-                warnings.append(f"cut to the first {limit - 1} of {len(row)} tokens")
+            if len(row) > self.limit:
+                warnings.append(f"cut to the first {self.limit} of {len(row)} tokens")
             outputs = translation.outputs(hypotheses) if row else [translation.Output([], 0.0)]
             shown = [{"translation": self._text(one.ids), "score": round(one.score, 6)} for one in outputs]
             record = {"line": number, "text": text, **shown[0], "unknown": source.unknown(text)}
             record |= {"outputs": shown} if self.options.best > 1 else {}
             yield record | _warning(warnings)
 
-    def _table(self, ids: Sequence[Sequence[int]]) -> Table:
-        return Table.build({"source": ids, "target": [[]] * len(ids)}, [0] * len(ids), self.run.buckets[-1])
+    def _search(self, ids: Sequence[Sequence[int]]) -> list:
+        """Hypotheses for each text, in `translation.decoder`'s arrays; what is too long is cut."""
+        source = [[*row[: self.limit], EOS] for row in ids]
+        table = Table.build({"source": source, "target": [[]] * len(ids)}, [0] * len(ids), self.run.buckets[-1])
+        (found,) = self._each(self.variables, [table], [None])
+        return found
 
     def draw_attention(self, text: str, path: Path) -> None:
         """Writes a picture of what each token of the best translation looks at, in the last layer."""
         source, target = self.run.codecs["source"], self.run.codecs["target"]
-        ids = [*source.encode(text)[: dict(self.run.buckets[-1])["source"] - 1], EOS]
-        if len(ids) == 1:
+        ids = source.encode(text)[: self.limit]
+        if not ids:
             raise DataError("--attention: the first line is empty; there is nothing to draw")
-        tokens = np.array([ids])
-        found = jax.jit(self.decode)(
-            self.variables,
-            gather(self._table([ids]), np.zeros(1, int), np.ones(1), np.zeros(1, int), self.run.buckets[-1]),
-        )
-        best = translation.outputs(jax.tree.map(lambda x: np.asarray(x)[0], found))[0]
+        best = translation.outputs(self._search([ids])[0])[0]
+        tokens = np.array([[*ids, EOS]])
         inputs = np.array([[BOS, *best.ids]])
         arguments = (tokens, np.ones_like(tokens), inputs, np.ones_like(inputs))
         _, shown = self.run.task.model.apply(self.variables, *arguments, mutable=["attention"])
@@ -154,12 +151,13 @@ class Translator:
         }
         if not maps:
             raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused=False")
-        pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids[:-1]), (target, best.ids))]
+        pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids), (target, best.ids))]
         attention_plot(np.asarray(maps[max(maps)])[0], *pieces, f"{len(maps)} layers, the last one", path)
 
     @functools.cached_property
     def _each(self) -> EachExample:
-        return EachExample(self.decode, self.run.buckets, self.run.config.decode.batch_size)
+        decode = translation.decoder(self.run.task, self.options)
+        return EachExample(decode, self.run.buckets, self.run.config.decode.batch_size)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.run.codecs["target"].decode(ids)
