@@ -20,7 +20,6 @@ from tqdm import tqdm
 from experiments import cli
 from experiments.workdir import Workdir, is_leader, write_text
 from research import datasets, translation
-from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
 from research.codecs import save_codecs
 from research.decoding import Search
@@ -29,7 +28,7 @@ from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
 from research.parallel import Placement
-from research.tasks import Classification, Task, Translation, make_task, paper_of
+from research.tasks import Task, Translation, make_task, paper_of
 from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
@@ -66,7 +65,11 @@ class Events:
 
 
 def unit_of(metric: str) -> str:
-    return {"loss": "", "perplexity": "", "bleu": "", "bleu_lc": "", "chrf": ""}.get(metric, " %")
+    return "" if metric in ("loss", "perplexity", "bleu", "bleu_lc", "chrf") else " %"
+
+
+def _no_bar(quiet: bool) -> bool:
+    return quiet or not sys.stderr.isatty()
 
 
 class Console:
@@ -78,7 +81,7 @@ class Console:
         self.bar, self.dev = None, ""
 
     def step(self, step: int, total: int, losses: list[float]) -> None:
-        if self.quiet or not sys.stderr.isatty():
+        if _no_bar(self.quiet):
             return
         if self.bar is None:
             self.bar = tqdm(total=total, initial=step, desc=self.title, unit="step", dynamic_ncols=True)
@@ -117,7 +120,7 @@ def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bo
     if variant == "rand":
         raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
     words = dict.fromkeys(token for d in data for token in d.codecs["text"].vocabulary.tokens[1:])
-    with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=quiet or not sys.stderr.isatty()) as bar:
+    with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=_no_bar(quiet)) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -137,8 +140,8 @@ def digest_of(vectors: Mapping[str, np.ndarray] | None) -> str:
     return digest.hexdigest()
 
 
-def settings_of(config: ConfigDict, buckets: Sequence[Lengths] = ()) -> Settings:
-    """`config.train` as the training loop takes it; ConfigError where a number cannot be."""
+def settings_of(config: ConfigDict) -> Settings:
+    """`config.train` as the training loop takes it, buckets yet to come; ConfigError where a number cannot be."""
     train = config.train
     for name in ("epochs", "batch_size", "eval_batch_size", "micro_batches", "log_every"):
         if train[name] < 1:
@@ -153,7 +156,7 @@ def settings_of(config: ConfigDict, buckets: Sequence[Lengths] = ()) -> Settings
     if train.average and train.patience:
         raise ConfigError("train.average needs train.patience = 0: it averages the last evaluations of a whole run")
     names = {field.name for field in dataclasses.fields(Settings)} - {"buckets"}
-    return Settings(buckets=tuple(buckets), **{name: train[name] for name in names})
+    return Settings(buckets=(), **{name: train[name] for name in names})
 
 
 def search_of(config: ConfigDict) -> Search | None:
@@ -183,8 +186,7 @@ def check_monitor(name: str, task: Task, data: Sequence[datasets.Dataset]) -> No
     """ConfigError unless `name` is a metric of every dev split (AUC is none where one class alone occurs)."""
     for dataset in data:
         labels = dataset.table.labels[dataset.splits["dev"]]
-        width = task.num_classes if isinstance(task, Classification) else 3
-        known = task.score(np.full((len(labels), width), 1 / width), labels)
+        known = task.score(np.full((len(labels), task.width), 1 / task.width), labels)
         if name not in known:
             raise ConfigError(f"train.monitor: '{name}' is none of the dev split's metrics {', '.join(known)}")
 
@@ -195,7 +197,7 @@ def run(
     """Trains or resumes, writes `workdir/result.json` and returns it; returns the result that is there if finished."""
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
-    settings_of(config)  # mistakes first: reading the corpus and training take a while
+    settings = settings_of(config)  # mistakes first: reading the corpus and training take a while
     search_of(config)
     paper_of(config)
     optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
@@ -204,7 +206,7 @@ def run(
             return folder.result
         corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
         prepared = datasets.build(corpus, config)
-        data, settings = prepared.datasets, settings_of(config, prepared.buckets)
+        data, settings = prepared.datasets, dataclasses.replace(settings, buckets=prepared.buckets)
         sizes = {role: max(d.sizes()[role] for d in data) for role in data[0].codecs}
         task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
         check_monitor(settings.monitor, task, data)
@@ -324,10 +326,6 @@ def _translate(
             scored = translation.score(lines, references, config.data.target)
             record[split], record["signatures"], record["bootstrap"][split] = scored
     return records
-
-
-def _no_bar(quiet: bool) -> bool:
-    return quiet or not sys.stderr.isatty()
 
 
 def show(result: dict) -> None:

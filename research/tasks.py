@@ -1,13 +1,14 @@
 """What a model is trained to do: a batch -> sums of loss and weight, predictions, and a split's metrics.
 
-Every task has the same four members, `init`, `loss`, `predict` and `score`; the training loop knows nothing else.
-Losses are sums over examples or tokens; they are divided by the sum of weights once, over the whole batch, wherever its
-rows lie.
+Every task has the same members, `init`, `loss`, `predict`, `score` and the `width` of a prediction; the training loop
+knows nothing else. Losses are sums over examples or tokens; they are divided by the sum of weights once, over the whole
+batch, wherever its rows lie.
 """
 
 import dataclasses
 import importlib
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -31,6 +32,11 @@ class Classification:
 
     model: nn.Module
     num_classes: int
+
+    @property
+    def width(self) -> int:
+        """Entries of a prediction."""
+        return self.num_classes
 
     def init(self, key: Key[Array, ""], bucket: Lengths) -> PyTree:
         """The model's variables for texts of up to the longest bucket's lengths."""
@@ -77,6 +83,7 @@ class Translation:
 
     model: nn.Module
     smoothing: float = 0.0
+    width: ClassVar[int] = 3
 
     def init(self, key: Key[Array, ""], bucket: Lengths) -> PyTree:
         """The model's variables for sentences of up to the longest bucket's lengths."""
