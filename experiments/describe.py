@@ -8,14 +8,12 @@ import jax
 import numpy as np
 
 from experiments import cli
-from research.batches import Slots, Table, make_buckets
+from experiments.steps import Steps
+from research.batches import Table, make_buckets
 from research.codecs import SUBWORDS, tokenizers
 from research.errors import ConfigError
-from research.fit import Member
 from research.optimizers import make_optimizer
-from research.parallel import Placement
 from research.tasks import make_task
-from research.train import init_state, train_step
 
 EXAMPLES = (
     """examples:
@@ -40,23 +38,18 @@ def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, f
     tokens = {role: random.integers(4, sizes[role], (rows, size), np.int32) for role, size in bucket}
     lengths = {role: np.full(rows, size, np.int32) for role, size in bucket}
     table = Table(tokens, lengths, {}, random.integers(0, max(classes, 1), rows, np.int32))
-    placement = Placement()
-    init, dropout = Member((config.seed,), table, {}).keys()
-    state = placement.put(jax.jit(lambda key: init_state(task, optimizer, key, bucket=bucket))(init))
-    sums = placement.put({"loss": np.float32(0), "weight": np.float32(0)})
-    params = sum(x.size for x in jax.tree.leaves(state.params))
-    step = placement.compile_step(lambda s, u, k, b: train_step(s, u, k, b, task=task, optimizer=optimizer))
-    loaded = placement.load([table], [Slots(np.arange(rows), np.ones(rows, np.float32), bucket)])
-    compiled = step.lower(state, sums, dropout, placement.put(table), loaded, bucket).compile()
-    arguments = (dropout, placement.put(table), loaded)
-    state, sums = jax.block_until_ready(compiled(state, sums, *arguments))
-    first, began = jax.device_get(sums), time.perf_counter()
-    jax.block_until_ready(compiled(state, sums, *arguments))
+    step, batch = Steps(task, optimizer, table, bucket, seed=config.seed), np.arange(rows)
     count = rows * max(size for _, size in bucket)
+    flops = step.flops(batch) / count
+    step(batch)
+    first = jax.device_get(step.sums)
+    began = time.perf_counter()
+    step(batch)
+    jax.block_until_ready(step.state)
     return {
-        "params": params,
+        "params": sum(x.size for x in jax.tree.leaves(step.state.params)),
         "loss": float(first["loss"] / first["weight"]),
-        "flops": compiled.cost_analysis()["flops"] / count,
+        "flops": flops,
         "seconds": time.perf_counter() - began,
         "tokens": count,
     }

@@ -41,38 +41,27 @@ def batches():
 
 
 def jax_worker(kind: str):
-    """Our own step as a run makes it: gathered from a table on the device, compiled by the run's placement."""
+    """Our own step as a run makes it."""
     cli.set_up_jax()
     import jax
 
     from configs.textcnn import mr
-    from research.batches import Slots, Table
-    from research.fit import Member
+    from experiments.steps import Steps
+    from research.batches import Table
     from research.optimizers import make_optimizer
-    from research.parallel import Placement
     from research.tasks import make_task
-    from research.train import init_state, train_step
 
     config = mr.get_config()
     task = make_task(config, sizes={"text": V}, num_classes=CLASSES)
     optimizer = make_optimizer(config.optimizer)
     tokens, lengths, labels = examples(kind)
     table, bucket = Table({"text": tokens}, {"text": lengths}, {}, labels), (("text", L),)
-    init, dropout = Member((0,), table, {}).keys()
-    placement = Placement()
-    state = placement.put(init_state(task, optimizer, init, bucket=bucket, by_rows=True))
-    sums = placement.put({"loss": np.float32(0), "weight": np.float32(0)})
-    on_device, dropout = placement.put(table), placement.put(dropout)
-    options = {"task": task, "optimizer": optimizer, "row_decay": config.optimizer.rho}
-    step = placement.compile_step(lambda s, u, k, b: train_step(s, u, k, b, **options))
-    order = batches()
+    step, order = Steps(task, optimizer, table, bucket, row_decay=config.optimizer.rho), batches()
 
     def run(steps: int) -> None:
-        nonlocal state, sums
         for _ in range(steps):
-            slots = Slots(next(order), np.ones(B, np.float32), bucket)
-            state, sums = step(state, sums, dropout, on_device, placement.load([table], [slots]), bucket)
-        jax.block_until_ready(state)
+            step(next(order))
+        jax.block_until_ready(step.state)
 
     return run
 

@@ -1,7 +1,8 @@
 """Training and decoding of a small Transformer: d_model 256, 4 heads, d_ff 1024, 3 + 3 layers, 8,000 shared entries.
 
-`train`: a step on 128 pairs of 24 tokens on either side, dropout 0.1, label smoothing 0.1, Adam with the schedule, in
-float32. `greedy` and `beam 4`: 64 sentences of 24 tokens, 32 steps each, whose end is held back; one step is the batch.
+`train`: a step on 128 pairs of 24 tokens on either side, with the masks that padding would need, dropout 0.1, label
+smoothing 0.1, Adam with the schedule, in float32; `nn.Transformer` also has dropout on attention weights and inside the
+feed-forward layers, which the paper has not. `greedy` and `beam 4`: 64 sentences of 24 tokens, 32 steps each, whose end is held back; one step is the batch.
 `jax recomputing` decodes without a cache, over the prefix rounded up to 8, 16, 24 and 32 positions; PyTorch's
 `nn.Transformer` has no cache and recomputes the prefix as it is.
 """
@@ -48,35 +49,25 @@ def _config():
 
 
 def jax_training():
-    """Our own step as a run makes it: gathered from a table on the device, compiled by the run's placement."""
+    """Our own step as a run makes it."""
     import jax
 
-    from research.batches import Slots, Table
-    from research.fit import Member
+    from experiments.steps import Steps
+    from research.batches import Table
     from research.optimizers import make_optimizer
-    from research.parallel import Placement
     from research.tasks import make_task
-    from research.train import init_state, train_step
 
     config, bucket = _config(), (("source", L), ("target", L))
     task = make_task(config, sizes={"source": V, "target": V})
     optimizer = make_optimizer(config.optimizer, D)
     lengths = {role: np.full(N, L, np.int32) for role in ("source", "target")}
     table = Table(examples(), lengths, {}, np.zeros(N, np.int32))
-    init, dropout = Member((0,), table, {}).keys()
-    placement = Placement()
-    state = placement.put(init_state(task, optimizer, init, bucket=bucket))
-    sums = placement.put({"loss": np.float32(0), "weight": np.float32(0)})
-    on_device, dropout = placement.put(table), placement.put(dropout)
-    step = placement.compile_step(lambda s, u, k, b: train_step(s, u, k, b, task=task, optimizer=optimizer))
-    random = np.random.default_rng(1)
+    step, random = Steps(task, optimizer, table, bucket), np.random.default_rng(1)
 
     def run(steps: int) -> None:
-        nonlocal state, sums
         for _ in range(steps):
-            slots = Slots(random.integers(0, N, B), np.ones(B, np.float32), bucket)
-            state, sums = step(state, sums, dropout, on_device, placement.load([table], [slots]), bucket)
-        jax.block_until_ready(state)
+            step(random.integers(0, N, B))
+        jax.block_until_ready(step.state)
 
     return run
 
@@ -138,13 +129,14 @@ def torch_model():
         def embed(self, tokens):
             return self.dropout(self.table(tokens) * D**0.5 + self.positions[: tokens.shape[1]])
 
-        def decode(self, memory, inputs):
-            mask = nn.Transformer.generate_square_subsequent_mask(inputs.shape[1])
-            return self.transformer.decoder(self.embed(inputs), memory, tgt_mask=mask, tgt_is_causal=True)
+        def decode(self, memory, inputs, **masks):
+            future = torch.ones(inputs.shape[1], inputs.shape[1], dtype=torch.bool).triu(1)
+            return self.transformer.decoder(self.embed(inputs), memory, tgt_mask=future, tgt_is_causal=True, **masks)
 
         def forward(self, source, inputs):
-            hidden = self.decode(self.transformer.encoder(self.embed(source)), inputs)
-            return hidden @ self.table.weight.T
+            masks = {"memory_key_padding_mask": source == 0, "tgt_key_padding_mask": inputs == 0}
+            memory = self.transformer.encoder(self.embed(source), src_key_padding_mask=source == 0)
+            return self.decode(memory, inputs, **masks) @ self.table.weight.T
 
     return Translator()
 
