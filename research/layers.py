@@ -62,6 +62,15 @@ def keep_mask(key: Key[Array, ""], rows: Int[Array, " B"], shape: tuple[int, ...
     return bits < jnp.uint32(min(round(keep * 2**32), 2**32 - 1))
 
 
+def flat_dot_general(x: Float[Array, "*B D"], kernel: Float[Array, "D F"], *options, **named) -> Float[Array, "*B F"]:
+    """x W as one product of two matrices, for `nn.Dense(dot_general=...)`, whose dimension numbers it need not be told.
+
+    The gradient of W then contracts one axis. Where it contracts several, XLA first transposes x in memory on a CPU."""
+    del options, named
+    flat = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())))
+    return flat.reshape(*x.shape[:-1], -1)
+
+
 class Dropout(nn.Module):
     """r ∘ x with r ~ Bernoulli(1 - rate), not rescaled, while training; (1 - rate) x in evaluation.
 

@@ -10,6 +10,7 @@ holds one sentence, of segment 1; several short ones may be packed into it.
 GPT's.
 """
 
+import itertools
 import math
 
 import flax.linen as nn
@@ -19,12 +20,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from research.errors import ConfigError
-from research.layers import BatchNorm, Dropout, attention_bias, dot_product_attention, places, sinusoids
+from research.layers import (
+    BatchNorm,
+    Dropout,
+    attention_bias,
+    dot_product_attention,
+    flat_dot_general,
+    places,
+    sinusoids,
+)
 
 TASKS = ("translation",)
 """What `config.task` may be with this model."""
 
 Bias = Float[Array, "B 1 #T S"]
+XAVIER = nn.initializers.xavier_uniform()
 
 
 @flax.struct.dataclass
@@ -44,8 +54,8 @@ class Shape:
     fused: bool = False  # attention by jax.nn.dot_product_attention
     dtype: str = "float32"
 
-    def dense(self, features: int, **options) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), **options)
+    def dense(self, features: int) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, kernel_init=XAVIER, dot_general=flat_dot_general)
 
 
 class MultiHeadAttention(nn.Module):
@@ -56,24 +66,37 @@ class MultiHeadAttention(nn.Module):
 
     def setup(self):
         s = self.shape
-        self.query, self.key = (s.dense(s.heads * s.d_k, use_bias=False) for _ in range(2))
-        self.value, self.output = (s.dense(size, use_bias=False) for size in (s.heads * s.d_v, s.d_model))
+        keys, values = s.heads * s.d_k, s.heads * s.d_v
+        sizes = {"query": (s.d_model, keys), "key": (s.d_model, keys), "value": (s.d_model, values)}
+        self.matrices = {name: self.param(name, XAVIER, size) for name, size in sizes.items()}
+        self.output = self.param("output", XAVIER, (values, s.d_model))
 
-    def _heads(self, x: Float[Array, "*B HK"]) -> Float[Array, "*B H K"]:
-        return x.reshape(*x.shape[:-1], self.shape.heads, -1)
+    def _project(self, x: Float[Array, "*B D"], *names: str) -> list[Float[Array, "*B H K"]]:
+        """x W for several W in one product: faster than small ones, and so are its gradients."""
+        matrices = [self.matrices[name] for name in names]
+        ends = list(itertools.accumulate(matrix.shape[1] for matrix in matrices))
+        dtype = self.shape.dtype
+        found = flat_dot_general(x.astype(dtype), jnp.concatenate(matrices, axis=1).astype(dtype))
+        return [y.reshape(*y.shape[:-1], self.shape.heads, -1) for y in jnp.split(found, ends[:-1], axis=-1)]
 
-    def keys_values(self, memory: Float[Array, "*B S D"]) -> tuple[Float[Array, "*B S H K"], Float[Array, "*B S H K"]]:
-        return self._heads(self.key(memory)), self._heads(self.value(memory))
+    def keys_values(self, memory: Float[Array, "*B S D"]) -> list[Float[Array, "*B S H K"]]:
+        return self._project(memory, "key", "value")
 
     def attend(self, x: Float[Array, "B T D"], keys_values, bias: Bias) -> Float[Array, "B T D"]:
+        return self._attend(*self._project(x, "query"), *keys_values, bias)
+
+    def _attend(self, query, keys, values, bias: Bias) -> Float[Array, "B T D"]:
         s = self.shape
         scale = s.d_k**-0.5 if s.scale else 1.0
-        query = self._heads(self.query(x))
-        found, weights = dot_product_attention(query, *keys_values, bias, scale=scale, fused=s.fused)
+        found, weights = dot_product_attention(query, keys, values, bias, scale=scale, fused=s.fused)
         self.sow("attention", "weights", weights)
-        return self.output(found.reshape(*x.shape[:-1], s.heads * s.d_v))
+        found = found.reshape(*found.shape[:-2], s.heads * s.d_v)
+        return flat_dot_general(found, self.output.astype(s.dtype))
 
-    def __call__(self, x: Float[Array, "B T D"], memory: Float[Array, "B S D"], bias: Bias) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T D"], bias: Bias, memory=None) -> Float[Array, "B T D"]:
+        """memory: (B, S, D), by default `x` itself."""
+        if memory is None:
+            return self._attend(*self._project(x, "query", "key", "value"), bias)
         return self.attend(x, self.keys_values(memory), bias)
 
 
@@ -135,10 +158,10 @@ class Layer(nn.Module):
 
     def __call__(self, x, bias: Bias, memory=None, memory_bias=None, rows=None, mask=None) -> Float[Array, "B T D"]:
         h = self.around_attention.enter(x, rows, mask)
-        x = self.around_attention.leave(x, self.attention(h, h, bias), rows, mask)
+        x = self.around_attention.leave(x, self.attention(h, bias), rows, mask)
         if self.memory:
             h = self.around_memory.enter(x, rows, mask)
-            x = self.around_memory.leave(x, self.memory_attention(h, memory, memory_bias), rows, mask)
+            x = self.around_memory.leave(x, self.memory_attention(h, memory_bias, memory), rows, mask)
         h = self.around_feed_forward.enter(x, rows, mask)
         return self.around_feed_forward.leave(x, self.feed_forward(h), rows, mask)
 

@@ -119,7 +119,7 @@ def numpy_attention(query, keys, values, allowed, scale) -> tuple[np.ndarray, np
 
 def numpy_multi_head(p, x, memory, allowed, heads: int = 2) -> np.ndarray:
     """Σ_i Attention(Q W_i^Q, K W_i^K, V W_i^V) W_i^O, head after head."""
-    parts = lambda name, axis: np.split(p[name]["kernel"], heads, axis)
+    parts = lambda name, axis: np.split(p[name], heads, axis)
     found = 0.0
     for wq, wk, wv, wo in zip(parts("query", 1), parts("key", 1), parts("value", 1), parts("output", 0)):
         one = lambda array: array[:, :, None]
@@ -210,10 +210,18 @@ def test_attention_against_numpy_on_padded_examples(fused, dtype, d_v, tolerance
 
     layer = MultiHeadAttention(shape(d_v=d_v, fused=fused, dtype=dtype))
     x, memory = normal(3, 5, 8, seed=4), normal(3, 6, 8, seed=5)
-    layer_values = filled(layer, x, memory, bias)
+    layer_values = filled(layer, x, bias, memory)
     wanted = numpy_multi_head(double(layer_values["params"]), *double((x, memory)), ALLOWED)
-    found = layer.apply(layer_values, *cast(x, memory), bias)
+    x, memory = cast(x, memory)
+    found = layer.apply(layer_values, x, bias, memory)
     close(np.asarray(found, np.float64)[REAL], wanted[REAL], tolerance)
+
+
+def test_attention_without_a_memory_is_attention_over_itself():
+    layer, x = MultiHeadAttention(shape(d_v=3)), normal(3, 5, 8)
+    bias = attention_bias(TARGET_SEGMENTS, TARGET_SEGMENTS, causal=True)
+    values = filled(layer, x, bias)
+    np.testing.assert_allclose(layer.apply(values, x, bias), layer.apply(values, x, bias, x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_mask_multiplied_into_the_scores_leaks():
@@ -250,12 +258,12 @@ def test_scores_are_scaled_by_the_root_of_d_k():
     x, memory = normal(3, 5, 8), normal(3, 6, 8, seed=1)
     bias = attention_bias(TARGET_SEGMENTS, SOURCE_SEGMENTS)
     scaled, unscaled = (MultiHeadAttention(shape(d_k=9, scale=scale)) for scale in (True, False))
-    values = filled(scaled, x, memory, bias)
+    values = filled(scaled, x, bias, memory)
     smaller = jax.tree.map(lambda x: x, values)
-    smaller["params"]["query"]["kernel"] = values["params"]["query"]["kernel"] / 3.0
-    wanted = scaled.apply(values, x, memory, bias)
-    np.testing.assert_allclose(unscaled.apply(smaller, x, memory, bias), wanted, rtol=1e-5, atol=1e-6)
-    assert np.abs(unscaled.apply(values, x, memory, bias) - wanted).max() > 0.1
+    smaller["params"]["query"] = values["params"]["query"] / 3.0
+    wanted = scaled.apply(values, x, bias, memory)
+    np.testing.assert_allclose(unscaled.apply(smaller, x, bias, memory), wanted, rtol=1e-5, atol=1e-6)
+    assert np.abs(unscaled.apply(values, x, bias, memory) - wanted).max() > 0.1
 
 
 # The stacks
@@ -533,8 +541,8 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_nor
 
         def attention(module):
             query, key, value = np.split(get(module.in_proj_weight), 3)
-            kernels = {"query": query, "key": key, "value": value, "output": get(module.out_proj.weight)}
-            return {name: {"kernel": kernel.T} for name, kernel in kernels.items()}
+            matrices = {"query": query, "key": key, "value": value, "output": get(module.out_proj.weight)}
+            return {name: matrix.T for name, matrix in matrices.items()}
 
         linear = lambda module: {"kernel": get(module.weight).T, "bias": get(module.bias)}
         layer_norm = lambda module: {"layer": {"scale": get(module.weight), "bias": get(module.bias)}}
