@@ -104,10 +104,17 @@ class Labeller:
 
 
 class Translator:
-    """Translation. Beams, penalties and the number of outputs are the run's unless `options` says otherwise."""
+    """Translation. Beams, penalties and the number of outputs are the run's unless `options` says otherwise. prefix:
+    text that every output begins with."""
 
-    def __init__(self, run: Run, options: Search):
+    def __init__(self, run: Run, options: Search, prefix: str = ""):
         self.run, self.options = run, options
+        target = run.codecs["target"]
+        self.prefix = target.encode(prefix)
+        if lacking := target.unknown(prefix):
+            raise ConfigError(f"--prefix: not in the vocabulary of {run.config.data.target}: {' '.join(lacking)}")
+        if len(self.prefix) > options.extra:
+            raise ConfigError(f"--prefix: {len(self.prefix)} tokens are more than decode.extra = {options.extra}")
         self.limit = dict(run.buckets[-1])["source"] - 1  # </s> takes a place
         self.variables = run.variables
 
@@ -156,7 +163,7 @@ class Translator:
 
     @functools.cached_property
     def _each(self) -> EachExample:
-        decode = translation.decoder(self.run.task, self.options)
+        decode = translation.decoder(self.run.task, self.options, self.prefix)
         return EachExample(decode, self.run.buckets, self.run.config.decode.batch_size)
 
     def _text(self, ids: Sequence[int]) -> str:
@@ -194,14 +201,14 @@ def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
 
 def _predictor(run: Run, flags) -> Labeller | Translator:
     if run.config.task == "classification":
-        given = [flag for flag in ("beam", "alpha", "attention") if getattr(flags, flag) is not None]
+        given = [flag for flag in ("beam", "alpha", "prefix", "attention") if getattr(flags, flag) is not None]
         if given or flags.best != 1 or flags.least:
             raise ConfigError(f"--{(given or ['best, --least'])[0]}: {flags.workdir} holds no run of translation")
         return Labeller(run)
     given = {"beam": flags.beam, "alpha": flags.alpha}
     defaults = {name: run.config.decode[name] for name in ("beam", "alpha", "extra")}
     options = defaults | {name: value for name, value in given.items() if value is not None}
-    return Translator(run, Search(**options, least=flags.least, best=flags.best))
+    return Translator(run, Search(**options, least=flags.least, best=flags.best), flags.prefix or "")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -213,6 +220,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--best", type=int, default=1, help="outputs a line, at most the beam size (default: 1)")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
     parser.add_argument("--least", type=int, default=0, help="fewest tokens of a translation (default: 0)")
+    parser.add_argument("--prefix", metavar="TEXT", help="text that every translation begins with")
     parser.add_argument("--attention", metavar="FILE.png", help="draw where the translation of the first line looks")
     parser.add_argument("--replica", type=int, default=0, help="which of the run's models to use (default: 0)")
     flags = parser.parse_args(arguments)

@@ -20,11 +20,14 @@ class Output:
     score: float
 
 
-def decoder(task: Translation, options: Search) -> Callable:
-    """`(variables, batch) -> Hypotheses` for the sources of a batch."""
+def decoder(task: Translation, options: Search, prefix: Sequence[int] = ()) -> Callable:
+    """`(variables, batch) -> Hypotheses` for the sources of a batch. prefix: ids that every output begins with."""
+    begin = np.array(prefix, np.int32)[None]
 
     def decode(variables, batch: Batch) -> Hypotheses:
-        return search(task.model, variables, batch.tokens["source"], task.segments(batch, "source"), options)
+        source, segments = batch.tokens["source"], task.segments(batch, "source")
+        given = np.repeat(begin, len(source), axis=0) if begin.size else None
+        return search(task.model, variables, source, segments, options, given)
 
     return decode
 

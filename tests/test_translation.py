@@ -184,6 +184,11 @@ def test_several_outputs_beams_and_least_lengths(finished, tmp_path):
     assert all(len(output["translation"].split()) >= 3 for output in one["outputs"])
 
 
+def test_translations_with_a_given_beginning(finished, tmp_path):
+    for record in lines_of(finished, b"a b\nc\n", tmp_path, "--prefix", "drei drei"):
+        assert record["translation"].startswith("drei drei")
+
+
 def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
     lines_of(finished, b"a b\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
@@ -194,6 +199,8 @@ def test_bad_usage_of_predict(finished, tmp_path):
         ("--beam", "0"): r": decode: beam and best must be at least 1",
         ("--beam", "2", "--best", "3"): r": decode: beam and best",
         ("--least", "-1"): r": decode: extra and least",
+        ("--prefix", "drei six seven"): r"--prefix: not in the vocabulary of target: six seven",
+        ("--prefix", "a b c d e"): r"--prefix: 5 tokens are more than decode\.extra = 4",
         ("--config.seed=1",): r"takes its configuration from the workdir",
     }.items():
         refused(2, message, predict.main, "--workdir", finished, *flags)
