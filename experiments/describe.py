@@ -1,14 +1,18 @@
-"""Builds the model of a configuration without its corpus, takes one training step on random tokens, and prints the
+"""Builds the model of a configuration without its corpus, takes training steps on random tokens, and prints the
 number of parameters, the arithmetic of a step a token, and the time: what to know before a long run."""
 
+import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments import cli
+from experiments.environment import environment
 from experiments.steps import Steps
+from experiments.workdir import write_json
 from research.batches import Table, make_buckets
 from research.codecs import SUBWORDS, tokenizers
 from research.errors import ConfigError
@@ -26,7 +30,8 @@ EXAMPLES = (
 
 
 def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, float]:
-    """params, loss of the first step (nats a weight), flops of a step a token, seconds of the second step."""
+    """Parameters, loss of the first step (nats a weight), floating-point operations of a step a token of the batch's
+    longest column, seconds of the second step, such tokens in it."""
     kinds = tokenizers(config)
     sizes = {role: config.data.subword_size if kind in SUBWORDS else vocabulary for role, kind in kinds.items()}
     if min(sizes.values()) < 5:
@@ -40,7 +45,7 @@ def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, f
     table = Table(tokens, lengths, {}, random.integers(0, max(classes, 1), rows, np.int32))
     step, batch = Steps(task, optimizer, table, bucket, seed=config.seed), np.arange(rows)
     count = rows * max(size for _, size in bucket)
-    flops = step.flops(batch) / count
+    flops = step.flops(batch)
     step(batch)
     first = jax.device_get(step.sums)
     began = time.perf_counter()
@@ -49,7 +54,7 @@ def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, f
     return {
         "params": sum(x.size for x in jax.tree.leaves(step.state.params)),
         "loss": float(first["loss"] / first["weight"]),
-        "flops": flops,
+        "flops_per_token": flops / count,
         "seconds": time.perf_counter() - began,
         "tokens": count,
     }
@@ -62,7 +67,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--rows", type=int, default=2, help="rows of the batch, of the longest bucket (default: 2)")
     parser.add_argument("--vocabulary", type=int, default=0, help="entries, where the corpus decides")
     parser.add_argument("--classes", type=int, default=0, help="classes of a classification run")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
     flags = parser.parse_args(arguments)
+    if flags.output and not flags.output.parent.is_dir():
+        raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     if flags.rows < 1:
         raise ConfigError("--rows must be at least 1")
     config = cli.load_config(flags.config, overrides)
@@ -71,9 +79,13 @@ def main(argv: Sequence[str]) -> None:
     cli.set_up_jax()
     found = describe(config, rows=flags.rows, vocabulary=flags.vocabulary, classes=flags.classes)
     print(f"{found['params']:,} parameters")
-    print(f"{found['flops'] / 1e6:,.0f} million floating-point operations a token of a training step (XLA's count)")
+    millions = found["flops_per_token"] / 1e6
+    print(f"{millions:,.0f} million floating-point operations a token of a training step (XLA's count)")
     print(f"one step of {found['tokens']:,} tokens: {found['seconds']:.2f} s on {jax.devices()[0].device_kind}")
     print(f"loss of a fresh model: {found['loss']:.2f} nats")
+    if flags.output:
+        command = shlex.join(["python", "-m", "experiments.describe", *argv])
+        write_json(flags.output, {"config": flags.config, "command": command, **found, "environment": environment()})
 
 
 if __name__ == "__main__":

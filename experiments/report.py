@@ -18,6 +18,7 @@ RESULT_KEYS = (
     *("seconds", "data", "environment"),
 )
 BENCHMARK_KEYS = ("paper", "command", "kinds", "environment")
+DESCRIBE_KEYS = ("config", "command", "params", "flops_per_token", "tokens", "seconds", "environment")
 STUDY_KEYS = ("paper", "config", "command", "metric", "split", "rows", "data", "environment")
 METRICS = {
     "accuracy": "accuracy",
@@ -36,7 +37,7 @@ HEADLINES = ("accuracy", "exact_match", "bleu", "bleu_lc")
 """Metrics that the docstring of a run's configuration shows, behind `Ours:`."""
 
 OURS = re.compile(r"^Ours: .*$", re.M)
-MARKER = re.compile(r"<!-- (results|ablation|benchmark):(begin|end) (\w+) -->")
+MARKER = re.compile(r"<!-- (results|ablation|benchmark|describe):(begin|end) (\w+) -->")
 
 
 # Reading
@@ -265,6 +266,22 @@ def benchmark_table(benchmark: Mapping) -> str:
     )
 
 
+def describe_table(found: Sequence[Mapping], link: str) -> str:
+    """One line a configuration of `describe_*.json`, and the commands. link: the way from the document to the root."""
+    rows = [
+        [
+            f"[{one['config'].removeprefix('configs/').removesuffix('.py')}]({link}{one['config']})",
+            f"{one['params']:,}",
+            f"{one['flops_per_token'] / 1e6:,.0f} million",
+            f"{one['tokens']:,} positions in {one['seconds']:.1f} s on {machine_text(one['environment'])}",
+        ]
+        for one in found
+    ]
+    head = ["configuration", "parameters", "operations of a training step a target position", "a step"]
+    commands = "".join(f"{one['command']}\n" for one in found)
+    return f"{table(head, rows, 1)}\n```\n{commands}```\n"
+
+
 # Documents
 
 
@@ -309,18 +326,19 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
         if not path.is_file():
             raise DataError(f"{path.relative_to(root)}: no such file; it holds the generated tables of results")
         text, blocks = path.read_text(encoding="utf-8"), {}
-        for paper, (results, studies, benchmarks) in found.items():
+        for paper, (results, studies, benchmarks, described) in found.items():
             here = path.parent == root or path.stem == paper
             link = "" if path.parent == root else "../"
             blocks["results", paper] = results_table(results, root, link) if results else "No measured result yet.\n"
             blocks["ablation", paper] = "\n".join(map(ablation_table, studies)) or "No measured ablation yet.\n"
             blocks["benchmark", paper] = "\n".join(map(benchmark_table, benchmarks)) or "Not measured yet.\n"
+            blocks["describe", paper] = describe_table(described, link) if described else "Not measured yet.\n"
             needed = ["results"] * bool(here and results) + ["ablation"] * bool(path.stem == paper and studies)
             for kind in needed:
                 if f"<!-- {kind}:begin {paper} -->" not in text:
                     raise DataError(f"{path.relative_to(root)}: no line '<!-- {kind}:begin {paper} -->'; add the pair")
         documents[path] = (text, fill(text, blocks, path.relative_to(root)))
-    for results, _, _ in found.values():
+    for results, *_ in found.values():
         for result in results.values():
             path = root / result["config"]
             text = path.read_text(encoding="utf-8")
@@ -328,13 +346,14 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
     return documents
 
 
-def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], list[dict]]:
-    """The results of a paper by run, its ablation studies and its benchmarks."""
+def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], list[dict], list[dict]]:
+    """The results of a paper by run, its ablation studies, its benchmarks and the configurations described."""
     paths = sorted((root / "experiments" / "results" / paper).glob("*.json"))
     studies = [read_json(path, STUDY_KEYS) for path in paths if path.stem.startswith("ablation")]
     benchmarks = [read_json(path, BENCHMARK_KEYS) for path in paths if path.stem == "benchmark"]
-    runs = [path for path in paths if not path.stem.startswith(("ablation", "benchmark"))]
-    return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks
+    described = [read_json(path, DESCRIBE_KEYS) for path in paths if path.stem.startswith("describe")]
+    runs = [path for path in paths if not path.stem.startswith(("ablation", "benchmark", "describe"))]
+    return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks, described
 
 
 # Comparisons
@@ -379,7 +398,8 @@ def main(argv: Sequence[str], root: Path = ROOT) -> None:
   <!-- results:begin textcnn -->
   <!-- results:end textcnn -->
 with `ablation` for `results` where an ablation study is to stand (experiments/results/<paper>/ablation*.json, a copy
-of the study's W/ablation.json), or `benchmark` (experiments/results/<paper>/benchmark.json).
+of the study's W/ablation.json), `benchmark` (experiments/results/<paper>/benchmark.json) or `describe`
+(describe_*.json there, written by experiments.describe).
 
 examples:
   python -m experiments.report

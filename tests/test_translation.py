@@ -315,17 +315,22 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
 # --- before a long run
 
 
-def test_a_configuration_is_described_without_its_corpus():
+def test_a_configuration_is_described_without_its_corpus(tmp_path):
     """The WMT 2014 configuration, shrunk: a fresh model's loss is that of guessing, log |V|."""
     fields = {name: value for name, value in SMALL.items() if name.startswith("model.")}
     fields |= {"data.subword_size": 100, "data.buckets": "8"}
     words = ["--config", "configs/transformer/base.py", *(f"--config.{n}={v}" for n, v in fields.items())]
-    outcome = call(describe.main, *words)
+    outcome = call(describe.main, *words, "--output", tmp_path / "describe.json")
     assert outcome.code == 0 and "million floating-point operations a token" in outcome.out
     params = 100 * 16 + 16 * 16 * (4 + 8) + 2 * (2 * 16 * 16 + 32) + 5 * 32
     assert outcome.out.startswith(f"{params:,} parameters\n")
     loss = float(re.search(r"fresh model: ([\d.]+) nats", outcome.out)[1])
     assert loss == pytest.approx(np.log(100), abs=1.0)
+    stored = json.loads((tmp_path / "describe.json").read_text())
+    assert stored["params"] == params and stored["tokens"] == 2 * 8
+    table = report.describe_table([stored], "../")
+    assert "[transformer/base](../configs/transformer/base.py)" in table and f"| {params:,} |" in table
+    refused(2, r"--output .*there is no folder", describe.main, *words, "--output", tmp_path / "no" / "x.json")
     refused(2, r"--vocabulary: this configuration's", describe.main, "--config", QUICKSTART)
     refused(2, r"--classes: say how many", describe.main, "--config", "configs/textcnn/mr.py")
     refused(2, r"--rows must be at least 1", describe.main, *words, "--rows", "0")
