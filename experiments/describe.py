@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     found = describe(config, rows=flags.rows, vocabulary=flags.vocabulary, classes=flags.classes)
     print(f"{found['params']:,} parameters")
     millions = found["flops_per_token"] / 1e6
-    print(f"{millions:,.0f} million floating-point operations a token of a training step (XLA's count)")
+    print(f"{millions:,.0f} million floating-point operations a token of a training step")
     print(f"one step of {found['tokens']:,} tokens: {found['seconds']:.2f} s on {jax.devices()[0].device_kind}")
     print(f"loss of a fresh model: {found['loss']:.2f} nats")
     if flags.output:

@@ -8,10 +8,12 @@ import re
 import shutil
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli, describe, predict, report, run
+from experiments import cli, describe, predict, report, run, steps
 from research import translation
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
 from research.datasets import pack
@@ -315,6 +317,16 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
 # --- before a long run
 
 
+def test_operations_are_counted_as_often_as_they_run():
+    """What XLA's own count does not do: it takes a loop's body once."""
+    product = lambda total, row: (total + jnp.sum(row @ jnp.ones((4, 5))), None)
+    loop = jax.make_jaxpr(jax.jit(lambda rows: jax.lax.scan(product, 0.0, rows)))(jnp.ones((7, 3, 4)))
+    assert steps.operations(loop.jaxpr) == 7 * 2 * 3 * 4 * 5
+    slide = lambda x, k: jax.lax.conv_general_dilated(x, k, (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
+    convolution = jax.make_jaxpr(slide)(jnp.ones((2, 10, 3)), jnp.ones((4, 3, 5)))
+    assert steps.operations(convolution.jaxpr) == 2 * 2 * 7 * 5 * 4 * 3
+
+
 def test_a_configuration_is_described_without_its_corpus(tmp_path):
     """The WMT 2014 configuration, shrunk: a fresh model's loss is that of guessing, log |V|."""
     fields = {name: value for name, value in SMALL.items() if name.startswith("model.")}
@@ -328,6 +340,9 @@ def test_a_configuration_is_described_without_its_corpus(tmp_path):
     assert loss == pytest.approx(np.log(100), abs=1.0)
     stored = json.loads((tmp_path / "describe.json").read_text())
     assert stored["params"] == params and stored["tokens"] == 2 * 8
+    products = 16 * 16 * (4 + 8) + 2 * (2 * 16 * 16) + 100 * 16  # each with an input, two in its gradient
+    attention = 3 * 2 * 8 * 16  # three times scores and means of values, at 8 positions
+    assert stored["flops_per_token"] == 6 * (products + attention)
     table = report.describe_table([stored], "../")
     assert "[transformer/base](../configs/transformer/base.py)" in table and f"| {params:,} |" in table
     refused(2, r"--output .*there is no folder", describe.main, *words, "--output", tmp_path / "no" / "x.json")
