@@ -37,6 +37,7 @@ class Study:
         config: path of the baseline configuration.
         axes: axis -> variant -> {field: value}. Every variant changes one field.
         metric: compared on the test split (dev where there is none).
+        also: (split, metric) of further columns of the table, without a comparison.
         linked: sets of fields that mean something only together, such as a pooling and its k, and count as one.
         needs: variant -> a field that must be set in the baseline for the variant to make sense.
         examples: arguments that --help shows besides the ones that every study has.
@@ -46,6 +47,7 @@ class Study:
     config: str
     axes: Axes
     metric: str = "accuracy"
+    also: tuple[tuple[str, str], ...] = ()
     linked: tuple[frozenset[str], ...] = ()
     needs: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
@@ -203,6 +205,7 @@ def collect(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> dict:
                 "seeds": list(results),
                 "value": summary(values[name].values()),
                 **compared,
+                "also": _also(plan.study, results),
                 "params": next(iter(results.values()))["params"],
                 "seconds": sum(result["seconds"] for result in results.values()) / len(results),
             }
@@ -221,6 +224,16 @@ def collect(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> dict:
         "data": any_result["data"],
         "environment": any_result["environment"],
     }
+
+
+def _also(study: Study, results: Mapping[int, dict]) -> dict[str, dict[str, dict]]:
+    """Split -> metric -> its summary over the seeds, of what the study wants to show and the cells have."""
+    found: dict[str, dict[str, dict]] = {}
+    for split, metric in study.also:
+        if all(metric in result["metrics"].get(split, {}) for result in results.values()):
+            means = [result["metrics"][split][metric]["mean"] for result in results.values()]
+            found.setdefault(split, {})[metric] = summary(means)
+    return found
 
 
 def _command(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> str:

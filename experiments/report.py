@@ -213,6 +213,9 @@ def _measured(stored: Mapping | None) -> str:
 def ablation_table(study: Mapping) -> str:
     """One line a variant of `ablation.json`, under a sentence that says what was measured, and its command."""
     metric = METRICS.get(study["metric"], study["metric"])
+    also = list(
+        dict.fromkeys((s, m) for row in study["rows"] for s, found in row.get("also", {}).items() for m in found)
+    )
     rows = []
     for row in study["rows"]:
         changes = [f"`{key}`: {value_text(a)} → {value_text(b)}" for key, (a, b) in row["changes"].items()]
@@ -226,11 +229,13 @@ def ablation_table(study: Mapping) -> str:
                 difference,
                 interval_text(row["ci95"], "+"),
                 p_text(row["p_holm"]),
+                *(spread_text(row["also"][s][m]) if m in row["also"].get(s, ()) else "–" for s, m in also),
                 f"{row['params']:,}",
                 time_text(row["seconds"]),
             ]
         )
-    head = ["variant", "change", metric, "seeds", "difference", "95 % interval", "p (Holm)", "parameters", "time"]
+    head = ["variant", "change", metric, "seeds", "difference", "95 % interval", "p (Holm)"]
+    head += [*(f"{METRICS.get(m, m)} ({s})" for s, m in also), "parameters", "time"]
     return (
         f"{metric} on {study['data'].get('corpus', '–')} ({study['split']}), mean ± standard deviation over seeds; "
         f"difference from the baseline paired by seed, with the interval and p-value of Student's paired t-test, "

@@ -1,5 +1,6 @@
 """The engine of the ablation studies with a fake runner, and the studies themselves against their models."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class FakeRunner:
         accuracy = 80 + config.model.width + config.seed / 2 + config.seed * config.model.rate
         score = {"mean": accuracy, "std": None, "ci95": None, "n": 1, "values": [accuracy]}
         result = {"metrics": {"dev": {"accuracy": {**score, "mean": 1.0}}, "test": {"accuracy": score}}}
+        result["metrics"]["hard"] = {"accuracy": {**score, "mean": accuracy / 2}}
         result |= {"params": 7, "seconds": 2.0, "data": {"corpus": "toy"}, "environment": {"device": "abacus"}}
         workdir.mkdir(parents=True)
         (workdir / "result.json").write_text(json.dumps(result))
@@ -109,6 +111,15 @@ def test_the_numbers_of_a_study(study, tmp_path):
     assert "| rate_1 | `model.rate`: 0.5 → 1.0 | 84.50 ± 1.50 | 3 | +0.50 | [-0.74, +1.74] | 0.676 | 7 | 2 s |" in text
     assert "| sizes | `model.sizes`: (3, 4) → (2, 3) |" in text
     assert "--seeds 3" in text and "--variants" not in text
+
+
+def test_further_splits_are_columns_of_their_own(study, tmp_path):
+    further = dataclasses.replace(study, also=(("hard", "accuracy"), ("hard", "absent"), ("absent", "accuracy")))
+    command(further, ["--workdir", str(tmp_path / "W"), "--seeds", "3", "--variants", "rate_1"], FakeRunner())
+    assert rows_of(tmp_path / "W")["rate_1"]["also"]["hard"]["accuracy"]["values"] == [41.5, 42.25, 43.0]
+    text = (tmp_path / "W" / "ablation.md").read_text()
+    assert "| p (Holm) | accuracy (hard) | parameters |" in text
+    assert "| [-0.74, +1.74] | 0.225 | 42.25 ± 0.75 | 7 |" in text
 
 
 @pytest.mark.parametrize(

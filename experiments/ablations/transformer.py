@@ -25,6 +25,7 @@ STUDY = Study(
     paper="transformer",
     config="configs/transformer/quickstart.py",
     metric="exact_match",
+    also=(("test_longer", "exact_match"), ("test_longer", "chrf")),
     axes={
         "A: heads": {f"heads_{number}": _heads(number) for number in (1, 2, 4, 8, 16)},
         "B: key size": {f"d_k_{size}": {"model.d_k": size} for size in (4, 8, 16)},
