@@ -185,7 +185,8 @@ def problems(path: Path, root: Path = ROOT) -> list[str]:
             fields(root, config)
         except ConfigError as error:
             found.append(str(error))
-    known = {(kind, name): "" for kind in ("results", "ablation") for name in (*KNOWN_PAPERS, path.stem)}
+    kinds = ("results", "ablation", "benchmark", "describe")
+    known = {(kind, name): "" for kind in kinds for name in (*KNOWN_PAPERS, path.stem)}
     try:
         fill(text, known, path)
     except DataError as error:
