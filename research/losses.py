@@ -14,11 +14,17 @@ CHUNK = 512
 
 
 def _chunks(*arrays):
-    """Leading axes of N cut into chunks; rows of zeros fill up the last one."""
+    """Leading axes of N dealt into chunks, each of which takes every so many-th row: rows that lie on several devices
+    do so in every chunk, and each device works on its own. Rows of zeros fill up."""
     count = -(-len(arrays[0]) // CHUNK)
     size = -(-len(arrays[0]) // count)
     pad = lambda x: jnp.pad(x, [(0, count * size - len(x)), *[(0, 0)] * (x.ndim - 1)])
-    return tuple(pad(x).reshape(count, size, *x.shape[1:]) for x in arrays)
+    return tuple(jnp.swapaxes(pad(x).reshape(size, count, *x.shape[1:]), 0, 1) for x in arrays)
+
+
+def _whole(chunks: Float[Array, "K C ..."], size: int) -> Float[Array, "{size} ..."]:
+    """What `_chunks` made chunks of."""
+    return jnp.swapaxes(chunks, 0, 1).reshape(-1, *chunks.shape[2:])[:size]
 
 
 def _logits(hidden: Float[Array, "C D"], table: Float[Array, "V D"], bias: Float[Array, " V"]):
@@ -72,8 +78,7 @@ def _forward(hidden, table, bias, targets, weights, smoothing, gradient=True):
     (total, to_table, to_bias), to_hidden = jax.lax.scan(step, start, _chunks(hidden, targets, weights))
     if not gradient:
         return total, None
-    to_hidden = to_hidden.reshape(-1, hidden.shape[-1])[: len(hidden)]
-    return total, (to_hidden, to_table, to_bias)
+    return total, (_whole(to_hidden, len(hidden)), to_table, to_bias)
 
 
 def _backward(smoothing, saved, cotangent):
@@ -96,4 +101,4 @@ def token_scores(
         losses, _ = _terms(logits, target, 0.0)
         return losses, (jnp.argmax(logits, axis=-1) == target).astype(jnp.float32)
 
-    return tuple(x.reshape(-1)[: len(hidden)] for x in jax.lax.map(score, _chunks(hidden, targets)))
+    return tuple(_whole(x, len(hidden)) for x in jax.lax.map(score, _chunks(hidden, targets)))
