@@ -109,7 +109,8 @@ def beam_search(step, cache: PyTree, limits: Int[Array, " B"], size: int, option
         words = logs.shape[-1]
         allowed = jnp.ones(words, bool).at[jnp.array([PAD, BOS])].set(False)
         logs = jnp.where(allowed, logs, NEVER)
-        logs = logs.at[:, :, EOS].add(jnp.where(position < options.least, NEVER, 0.0))
+        early = position < jnp.minimum(options.least, limits - 1)
+        logs = logs.at[:, :, EOS].add(jnp.where(early, NEVER, 0.0)[:, None])
         ends = (position == limits - 1)[:, None, None]  # the last place is for </s>
         logs = jnp.where(ends & (jnp.arange(words) != EOS), NEVER, logs)
         if prefix is not None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from research.batches import Batch
 from research.codecs import Codec
-from research.decoding import Hypotheses, Search, search
+from research.decoding import NEVER, Hypotheses, Search, search
 from research.tasks import Translation
 from research.text import EOS
 
@@ -33,9 +33,11 @@ def decoder(task: Translation, options: Search, prefix: Sequence[int] = ()) -> C
 
 
 def outputs(found: Hypotheses) -> list[Output]:
-    """The outputs of one sentence, from arrays (N, T) and (N,), the best one first."""
+    """The outputs of one sentence, from arrays (N, T) and (N,), the best one first; fewer than N where the search found
+    fewer, but at least one."""
     cut = lambda row: row[: int(np.argmax(row == EOS))] if np.any(row == EOS) else row[:0]
-    return [Output(cut(row).tolist(), float(score)) for row, score in zip(found.tokens, found.scores)]
+    kept = max(1, int(np.sum(found.scores > NEVER / 2)))
+    return [Output(cut(row).tolist(), float(score)) for row, score in zip(found.tokens[:kept], found.scores)]
 
 
 def score(

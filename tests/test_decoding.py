@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.decoding import Search, beam_search, length_penalty
+from research.decoding import Hypotheses, Search, beam_search, length_penalty
 from research.errors import ConfigError
 from research.text import BOS, EOS, PAD
+from research.translation import outputs
 
 V = 6  # two words, 4 and 5, beside the reserved ones
 
@@ -104,6 +105,21 @@ def test_a_forced_prefix_and_a_least_length():
     assert scores[0, 0] == pytest.approx(log_probability(logits, best) / length_penalty(len(best), 0.6), abs=1e-4)
     tokens, _ = decode(logits, 10, beam=4, best=4, least=6)
     assert not (tokens[:, :, :6] == EOS).any() and (tokens[:, :, 6:] == EOS).any(axis=2).all()
+
+
+def test_a_least_length_beyond_the_limit_ends_at_the_limit():
+    logits = table(1, 3.0)
+    tokens, scores = decode(logits, 3, beam=4, best=4, least=9)
+    found = [tuple(row.tolist()) for row, score in zip(tokens[0], scores[0]) if score > -1e8]
+    assert len(found) == 4 and all(row[-1] == EOS and EOS not in row[:-1] for row in found)
+
+
+def test_hypotheses_that_were_not_found_are_no_outputs():
+    """At a limit of one token there is a single output, </s>; three places of the beam stay empty."""
+    tokens, scores = decode(table(1), 1, beam=4, best=4)
+    assert (scores[0, 1:] < -1e8).all()
+    (output,) = outputs(Hypotheses(tokens[0], scores[0]))
+    assert output.ids == [] and output.score == pytest.approx(float(scores[0, 0]))
 
 
 def test_sentences_of_a_batch_do_not_see_one_another():
