@@ -124,7 +124,8 @@ class Translation:
         gives beside them."""
 
         def forward(model: nn.Module):
-            source, target = self.segments(batch, "source"), self.segments(batch, "target")
+            real = (batch.weights > 0)[:, None]  # rows that fill up a batch are padding: moments must not see them
+            source, target = (self.segments(batch, role) * real for role in ("source", "target"))
             inputs = shift_right(batch.tokens["target"], target, BOS)
             hidden = model(batch.tokens["source"], source, inputs, target, rows)
             table, bias = model.readout()
