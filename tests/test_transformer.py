@@ -766,6 +766,10 @@ def test_batch_normalisation_in_training_and_evaluation():
     more, (_, again) = loss(values, batch(*examples), KEY)
     np.testing.assert_allclose(more, total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), again, changed)
+    filled = batch(*([*part, part[0]] for part in examples))
+    more, (_, again) = loss(values, filled.replace(weights=np.array([1.0, 1.0, 1.0, 0.0], np.float32)), KEY)
+    np.testing.assert_allclose(more, total, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), again, changed)
     before, after = (predict(v, batch(*examples)) for v in (values, {**values, **changed}))
     assert np.abs(before - after)[:, 0].min() > 1e-4
 
