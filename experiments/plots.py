@@ -111,8 +111,10 @@ def _draw_attention(weights, source: Sequence[str], target: Sequence[str], title
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, maps):
         axis.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-        axis.set_xticks(range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-        axis.set_yticks(range(len(target)), target, fontsize=8)
+        axis.set_xticks(
+            range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor", fontsize=8, parse_math=False
+        )
+        axis.set_yticks(range(len(target)), target, fontsize=8, parse_math=False)
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()

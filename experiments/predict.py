@@ -13,6 +13,7 @@ length penalty), `unknown` (the parts of the text that the vocabulary lacks) and
 import codecs
 import functools
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from experiments import cli
 from experiments.plots import attention_plot
 from experiments.workdir import read_json
 from research import translation
-from research.batches import Table, make_buckets
+from research.batches import Table, longer, make_buckets
 from research.checkpoints import load_arrays
 from research.codecs import load_codecs
 from research.decoding import Search
@@ -115,7 +116,11 @@ class Translator:
             raise ConfigError(f"--prefix: not in the vocabulary of {run.config.data.target}: {' '.join(lacking)}")
         if len(self.prefix) > options.extra:
             raise ConfigError(f"--prefix: {len(self.prefix)} tokens are more than decode.extra = {options.extra}")
-        self.limit = dict(run.buckets[-1])["source"] - 1  # </s> takes a place
+        # sentences longer than the run's take longer buckets, as far as positions go; </s> takes a place
+        most, size = run.task.model.longest or run.config.model.max_length, dict(run.buckets[-1])["source"]
+        while 2 * size + options.extra <= most:
+            size *= 2
+        self.limit = size - 1
         self.variables = run.variables
 
     def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
@@ -136,7 +141,9 @@ class Translator:
     def _search(self, ids: Sequence[Sequence[int]]) -> list:
         """Hypotheses for each text, in `translation.decoder`'s arrays; what is too long is cut."""
         source = [[*row[: self.limit], EOS] for row in ids]
-        table = Table.build({"source": source, "target": [[]] * len(ids)}, [0] * len(ids), self.run.buckets[-1])
+        lengths = {"source": np.array([len(row) for row in source]), "target": np.zeros(len(ids), int)}
+        self._each.buckets = longer(self._each.buckets, lengths)
+        table = Table.build({"source": source, "target": [[]] * len(ids)}, [0] * len(ids), self._each.buckets[-1])
         (found,) = self._each(self.variables, [table], [None])
         return found
 
@@ -144,8 +151,8 @@ class Translator:
         """Writes a picture of what each token of the best translation looks at, in the last layer."""
         source, target = self.run.codecs["source"], self.run.codecs["target"]
         ids = source.encode(text)[: self.limit]
-        if not ids:
-            raise DataError("--attention: the first line is empty; there is nothing to draw")
+        if not 0 < len(ids) <= DRAWN:
+            raise DataError(f"--attention: the first line has {len(ids)} tokens; 1 to {DRAWN} can be drawn")
         best = translation.outputs(self._search([ids])[0])[0]
         tokens = np.array([[*ids, EOS]])
         inputs = np.array([[BOS, *best.ids]])
@@ -157,9 +164,10 @@ class Translator:
             if "memory_attention" in jax.tree_util.keystr(path)
         }
         if not maps:
-            raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused=False")
+            raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused empty")
+        last = max(maps, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
         pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids), (target, best.ids))]
-        attention_plot(np.asarray(maps[max(maps)])[0], *pieces, f"{len(maps)} layers, the last one", path)
+        attention_plot(np.asarray(maps[last])[0], *pieces, f"{len(maps)} layers, the last one", path)
 
     @functools.cached_property
     def _each(self) -> EachExample:
@@ -169,6 +177,8 @@ class Translator:
     def _text(self, ids: Sequence[int]) -> str:
         return self.run.codecs["target"].decode(ids)
 
+
+DRAWN = 100  # tokens: a picture of more could not be read
 
 NOT_UTF8 = "not UTF-8: undecodable bytes read as U+FFFD"
 
@@ -221,11 +231,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
     parser.add_argument("--least", type=int, default=0, help="fewest tokens of a translation (default: 0)")
     parser.add_argument("--prefix", metavar="TEXT", help="text that every translation begins with")
-    parser.add_argument("--attention", metavar="FILE.png", help="draw where the translation of the first line looks")
+    parser.add_argument(
+        "--attention", type=Path, metavar="FILE.png", help="draw where the translation of the first line looks"
+    )
     parser.add_argument("--replica", type=int, default=0, help="which of the run's models to use (default: 0)")
     flags = parser.parse_args(arguments)
     if overrides:
         raise ConfigError(f"--config.{overrides[0]}: predict takes its configuration from the workdir")
+    if flags.attention and (flags.attention.suffix != ".png" or not flags.attention.parent.is_dir()):
+        raise ConfigError(f"--attention {flags.attention}: name a .png file in a folder that exists")
     cli.set_up_jax()
     run = Run(flags.workdir, flags.replica)
     predictor = _predictor(run, flags)
@@ -239,7 +253,7 @@ def main(argv: Sequence[str]) -> None:
         with file, bar:
             for lines in read_blocks(file):
                 if flags.attention and not count:
-                    predictor.draw_attention(lines[0].decode("utf-8", errors="replace"), Path(flags.attention))
+                    predictor.draw_attention(lines[0].decode("utf-8", errors="replace"), flags.attention)
                 for record in predictor.objects(lines, count + 1):
                     print(json.dumps(record, ensure_ascii=False))
                     bar.update()
@@ -247,7 +261,8 @@ def main(argv: Sequence[str]) -> None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         raise cli.Interrupted(f"interrupted after {count} lines") from None
-    sys.stderr.write(f"{count} lines in {time.monotonic() - began:.1f} s\n")
+    seconds = time.monotonic() - began
+    sys.stderr.write(f"{count} lines in {seconds:.1f} s, {count / seconds:.1f} lines/s\n")
 
 
 if __name__ == "__main__":

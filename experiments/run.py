@@ -165,11 +165,13 @@ def search_of(config: ConfigDict) -> Search | None:
         return None
     if config.decode.batch_size < 1:
         raise ConfigError(f"decode.batch_size must be at least 1, got {config.decode.batch_size}")
+    translation.scored_words(config)
     return Search(config.decode.beam, config.decode.alpha, config.decode.extra)
 
 
 def group_size(config: ConfigDict) -> int:
-    """How many replicas train in one program: all on an accelerator, one on a CPU, unless the configuration says."""
+    """How many replicas train in one program: all on an accelerator, one on a CPU, unless the configuration says. With
+    batches by tokens one: they would take the largest of every replica's batch at each step."""
     choice = config.train.replicas_together
     if choice not in ("auto", "yes", "no"):
         raise ConfigError(f"train.replicas_together: '{choice}' is none of auto, yes, no")
@@ -178,7 +180,7 @@ def group_size(config: ConfigDict) -> int:
             "train.replicas_together = yes works on one host; on several, replicas train one after another"
         )
     accelerated = jax.default_backend() != "cpu" and jax.process_count() == 1
-    together = choice == "yes" or (choice == "auto" and accelerated)
+    together = choice == "yes" or (choice == "auto" and accelerated and not config.train.batch_tokens)
     return config.replicas * config.folds if together else 1
 
 
@@ -198,7 +200,7 @@ def run(
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
     settings = settings_of(config)  # mistakes first: reading the corpus and training take a while
-    search_of(config)
+    options = search_of(config)
     paper_of(config)
     optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
     with Workdir(workdir, config, config_path, overrides) as folder:
@@ -210,6 +212,8 @@ def run(
         sizes = {role: max(d.sizes()[role] for d in data) for role in data[0].codecs}
         task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
         check_monitor(settings.monitor, task, data)
+        if options is not None:
+            translation.check(task, options, prepared.buckets[-1])
         if prepared.long and not quiet:
             print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
@@ -323,7 +327,7 @@ def _translate(
             references = data.texts[split]["target"]
             if is_leader():
                 write_text(path / f"{split}.references.txt", "".join(f"{line}\n" for line in references))
-            scored = translation.score(lines, references, config.data.target)
+            scored = translation.score(lines, references, translation.scored_words(config), lower=config.data.lower)
             record[split], record["signatures"], record["bootstrap"][split] = scored
     return records
 

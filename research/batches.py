@@ -116,6 +116,14 @@ def bucket_numbers(lengths: dict[str, np.ndarray], buckets: Sequence[Lengths]) -
     return np.max(np.stack(fits), axis=0)
 
 
+def longer(buckets: Sequence[Lengths], lengths: dict[str, np.ndarray]) -> tuple[Lengths, ...]:
+    """`buckets`, and the last one doubled as often as it takes to hold every example whole."""
+    buckets = tuple(buckets)
+    while np.any(bucket_numbers(lengths, buckets) == len(buckets)):
+        buckets = (*buckets, tuple((role, 2 * size) for role, size in buckets[-1]))
+    return buckets
+
+
 def plan(
     lengths: dict[str, np.ndarray],
     chosen: np.ndarray,

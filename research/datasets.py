@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from research.batches import Lengths, Table, bucket_numbers, make_buckets
+from research.batches import Lengths, Table, bucket_numbers, longer, make_buckets
 from research.codecs import Codec, Words, make_codecs, roles
 from research.corpora import Corpus, load_corpus
 from research.errors import ConfigError, DataError
@@ -207,8 +207,7 @@ def _parallel(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Leng
         raise ConfigError(f"data.buckets: none of the {len(fits)} training pairs fits into the longest, {longest}")
     ids["train"] = {role: [row for row, fit in zip(rows, fits) if fit] for role, rows in ids["train"].items()}
     for split in set(ids) - {"train"}:
-        while np.any(bucket_numbers(count(split), buckets) == len(buckets)):
-            buckets = (*buckets, tuple((role, 2 * size) for role, size in buckets[-1]))
+        buckets = longer(buckets, count(split))
     segments = None
     if data.pack:
         one = lambda rows: [[1] * len(row) for row in rows]

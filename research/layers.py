@@ -128,14 +128,15 @@ def dot_product_attention(
     bias: Float[Array, "#B 1 #T S"],
     *,
     scale: float,
-    fused: bool = False,
+    fused: str = "",
 ) -> tuple[Float[Array, "B T H W"], Float[Array, "B H T S"] | None]:
     """softmax(scale · Q Kᵀ + bias) V and the softmax's weights, which are computed in float32 (Vaswani et al. 2017,
-    equation 1). fused: by the platform's kernel, which keeps the weights to itself (None)."""
+    equation 1). fused: by an implementation of `jax.nn.dot_product_attention`, `xla` or `cudnn` (bfloat16, an NVIDIA
+    GPU), which keeps the weights to itself (None)."""
     if fused:
         shape = (query.shape[0], 1, query.shape[1], keys.shape[1])
         bias = jnp.broadcast_to(bias, shape).astype(query.dtype)
-        return jax.nn.dot_product_attention(query, keys, values, bias, scale=scale), None
+        return jax.nn.dot_product_attention(query, keys, values, bias, scale=scale, implementation=fused), None
     scores = jnp.einsum("bthk,bshk->bhts", query, keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores * scale + bias)
     return jnp.einsum("bhts,bshw->bthw", weights.astype(values.dtype), values), weights

@@ -6,7 +6,7 @@ H heads, K d_k or d_v, V vocabulary. Parameters are float32; `dtype` is what mat
 Sentences are told apart by segment numbers: positions of the same number see one another, 0 is padding. A row usually
 holds one sentence, of segment 1; several short ones may be packed into it.
 
-`Encoder` and `Decoder` are stacks of their own: an encoder behind an embedding is BERT's, a decoder without memory
+Encoder and decoder are a `Stack` each, usable alone: an encoder behind an embedding is BERT's, a decoder without memory
 GPT's.
 """
 
@@ -51,7 +51,7 @@ class Shape:
     pre_norm: bool = False
     residual: bool = True
     scale: bool = True  # scores by 1 / sqrt(d_k)
-    fused: bool = False  # attention by jax.nn.dot_product_attention
+    fused: str = ""  # attention by jax.nn.dot_product_attention: xla, cudnn
     dtype: str = "float32"
 
     def dense(self, features: int) -> nn.Dense:
@@ -256,8 +256,13 @@ class Transformer(nn.Module):
         self.encoder = Stack(self.shape, self.layers)
         self.decoder = Stack(self.shape, self.layers, memory=True)
 
+    @property
+    def longest(self) -> int | None:
+        """The most positions that the model has, None for any number."""
+        return self.max_length if self.positions == "learned" else None
+
     def _check_length(self, size: int) -> None:
-        if self.positions == "learned" and size > self.max_length:
+        if self.longest is not None and size > self.longest:
             raise ConfigError(
                 f"model.max_length = {self.max_length}: a sentence of {size} positions is longer than the table of "
                 "learned positions; raise it, or use sinusoidal ones"
@@ -314,10 +319,11 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
         "positions": ("sinusoidal", "concatenated", "learned", "none"),
         "share": ("all", "target", "none"),
         "dtype": ("float32", "bfloat16"),
+        "fused": ("", "xla", "cudnn"),
     }
     for name, known in choices.items():
         if config[name] not in known:
-            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(known)}")
+            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(filter(None, known))}")
     for name in ("d_model", "d_ff", "heads", "d_k", "d_v", "layers", "max_length"):
         if config[name] < 1:
             raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
@@ -327,6 +333,8 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
         raise ConfigError(f"model.d_model = {config.d_model}: sinusoidal positions need an even number")
     if config.fused and config.d_k != config.d_v:
         raise ConfigError(f"model.fused: the fused kernel needs d_k = d_v, got {config.d_k} and {config.d_v}")
+    if config.fused == "cudnn" and (jax.default_backend() != "gpu" or config.dtype != "bfloat16"):
+        raise ConfigError("model.fused = cudnn needs an NVIDIA GPU and model.dtype = bfloat16")
     if config.share == "all" and source_size != target_size:
         raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
     if max_length > config.max_length and config.positions == "learned":

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
-from research.batches import Batch
+from research.batches import Batch, Lengths
 from research.codecs import Codec
 from research.decoding import NEVER, Hypotheses, Search, search
+from research.errors import ConfigError
 from research.tasks import Translation
 from research.text import EOS
 
@@ -18,6 +20,19 @@ class Output:
 
     ids: list[int]
     score: float
+
+
+TOKENIZERS = ("13a", "zh", "char", "intl", "none")
+"""Of sacreBLEU, those that need no further package."""
+
+
+def scored_words(config) -> str:
+    """What makes words of translations for BLEU: `decode.tokenize`, or where it is empty `zh` for Chinese by its code,
+    else `13a`. ConfigError where it is unknown."""
+    name = config.decode.get("tokenize", "") or ("zh" if config.data.target == "zh" else "13a")
+    if name not in TOKENIZERS:
+        raise ConfigError(f"decode.tokenize: '{name}' is none of {', '.join(TOKENIZERS)}")
+    return name
 
 
 def decoder(task: Translation, options: Search, prefix: Sequence[int] = ()) -> Callable:
@@ -32,6 +47,13 @@ def decoder(task: Translation, options: Search, prefix: Sequence[int] = ()) -> C
     return decode
 
 
+def check(task: Translation, options: Search, bucket: Lengths) -> None:
+    """ConfigError where the model cannot decode sources of the bucket's length: better before training than after."""
+    source = jax.ShapeDtypeStruct((1, dict(bucket)["source"]), np.int32)
+    variables = jax.eval_shape(lambda: task.init(jax.random.key(0), bucket))
+    jax.eval_shape(lambda *x: search(task.model, *x, options), variables, source, source)
+
+
 def outputs(found: Hypotheses) -> list[Output]:
     """The outputs of one sentence, from arrays (N, T) and (N,), the best one first; fewer than N where the search found
     fewer, but at least one."""
@@ -41,13 +63,13 @@ def outputs(found: Hypotheses) -> list[Output]:
 
 
 def score(
-    translations: Sequence[str], references: Sequence[str], language: str, samples: int = 1000
+    translations: Sequence[str], references: Sequence[str], tokenize: str, *, lower: bool = False, samples: int = 1000
 ) -> tuple[dict[str, float], dict[str, str], dict[str, list[float] | None]]:
     """Metrics in percent (`bleu`, lower-cased `bleu_lc`, `chrf`, `exact_match`), sacreBLEU's signatures, and the 95 %
-    intervals of `samples` bootstrap samples of the sentences (None where sacreBLEU cannot say). Chinese is tokenised
-    by `zh`, all else by `13a`."""
+    intervals of `samples` bootstrap samples of the sentences (None where sacreBLEU cannot say). tokenize: sacreBLEU's
+    name for what makes words of both for BLEU. lower: `exact_match` is of lower-cased sentences."""
     metrics, signatures, intervals = {}, {}, {}
-    for name, scorer in _scorers(language).items():
+    for name, scorer in _scorers(tokenize).items():
         intervals[name] = None
         try:
             found = scorer.corpus_score(translations, [references], n_bootstrap=samples)
@@ -56,13 +78,14 @@ def score(
         except TypeError:  # sacreBLEU 2.6 cannot average samples of which some have no n-gram in common: chrF 0
             found = scorer.corpus_score(translations, [references])
         metrics[name], signatures[name] = float(found.score), str(scorer.get_signature())
-    right = [one.strip() == other.strip() for one, other in zip(translations, references)]
+    same = lambda text: text.strip().lower() if lower else text.strip()
+    right = [same(one) == same(other) for one, other in zip(translations, references)]
     metrics["exact_match"] = 100.0 * float(np.mean(right))
     return metrics, signatures, intervals
 
 
 def compare(
-    systems: dict[str, Sequence[str]], references: Sequence[str], language: str, samples: int = 1000
+    systems: dict[str, Sequence[str]], references: Sequence[str], tokenize: str, samples: int = 1000
 ) -> dict[str, list]:
     """sacreBLEU's paired bootstrap (Koehn 2004) of two or more systems' translations of the same sentences.
 
@@ -71,17 +94,16 @@ def compare(
     from sacrebleu.significance import PairedTest
 
     found = {}
-    for name, scorer in _scorers(language).items():  # one by one: sacreBLEU calls both forms of BLEU the same
+    for name, scorer in _scorers(tokenize).items():  # one by one: sacreBLEU calls both forms of BLEU the same
         options = {"test_type": "bs", "n_samples": samples}
         _, scores = PairedTest(list(systems.items()), {name: scorer}, [references], **options)()
         (found[name],) = (results for key, results in scores.items() if key != "System")
     return found
 
 
-def _scorers(language: str) -> dict:
+def _scorers(tokenize: str) -> dict:
     from sacrebleu.metrics import BLEU, CHRF  # imported on use: only runs of translation need it
 
-    tokenize = "zh" if language == "zh" else "13a"
     return {"bleu": BLEU(tokenize=tokenize), "bleu_lc": BLEU(tokenize=tokenize, lowercase=True), "chrf": CHRF()}
 
 

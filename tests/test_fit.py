@@ -98,6 +98,29 @@ def test_resuming_is_exact(tmp_path, uninterrupted, replicas, stops):
     assert timeless(progress) == timeless(whole)
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_average_of_the_last_evaluations(tmp_path, replicas):
+    """The mean of what shorter runs end with, which an average over one evaluation keeps; also after an interruption
+    between the evaluations that are averaged."""
+    members = [member(seed) for seed in range(replicas)]
+    run = lambda name, **changes: fit(
+        tmp_path / name,
+        members,
+        settings=dataclasses.replace(SETTINGS, **changes),
+        should_stop=stop_after(18) if name == "cut" else lambda: False,
+    )
+    ends = [run(str(epochs), epochs=epochs, average=1)[0] for epochs in (1, 2, 3)]
+    for average in (2, 3):
+        found, _ = run(f"mean {average}", average=average)
+        wanted = jax.tree.map(lambda *x: sum(x) / len(x), *ends[-average:])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted)
+        assert any((np.asarray(a) != b).any() for a, b in zip(*map(jax.tree.leaves, (found, ends[-1]))))
+    with pytest.raises(Stopped):
+        run("cut", average=3)
+    shutil.move(tmp_path / "cut", tmp_path / "resumed")
+    assert_same(run("resumed", average=3)[0], found)
+
+
 def test_an_epoch_has_seven_steps(uninterrupted):
     """What the test above relies on."""
     _, progress = uninterrupted[1]

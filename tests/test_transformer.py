@@ -15,7 +15,7 @@ from research.batches import Table, gather, make_buckets
 from research.datasets import pack
 from research.decoding import Search, beam_search, length_penalty, search
 from research.errors import ConfigError
-from research.layers import attention_bias, dot_product_attention, places, shift_right, sinusoids
+from research.layers import attention_bias, dot_product_attention, length_mask, places, shift_right, sinusoids
 from research.tasks import Translation
 from research.text import BOS, EOS, PAD
 from research.transformer import (
@@ -185,10 +185,10 @@ REAL = TARGET_SEGMENTS > 0
 @pytest.mark.parametrize(
     ("fused", "dtype", "d_v", "tolerance"),
     [
-        (False, "float32", 3, 1e-6),
-        (True, "float32", 4, 1e-6),
-        (False, "bfloat16", 3, 2**-6),
-        (True, "bfloat16", 4, 2**-6),
+        ("", "float32", 3, 1e-6),
+        ("xla", "float32", 4, 1e-6),
+        ("", "bfloat16", 3, 2**-6),
+        ("xla", "bfloat16", 4, 2**-6),
     ],
 )
 def test_attention_against_numpy_on_padded_examples(fused, dtype, d_v, tolerance):
@@ -215,6 +215,17 @@ def test_attention_against_numpy_on_padded_examples(fused, dtype, d_v, tolerance
     x, memory = cast(x, memory)
     found = layer.apply(layer_values, x, bias, memory)
     close(np.asarray(found, np.float64)[REAL], wanted[REAL], tolerance)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's attention needs an NVIDIA GPU")
+def test_attention_by_cudnn():
+    """Also where padding leaves a query nothing to look at."""
+    query, keys, values = (jnp.asarray(normal(4, 24, 2, 64, seed=seed), jnp.bfloat16) for seed in range(3))
+    segments = length_mask(jnp.array([24, 7, 1, 0]), 24).astype(jnp.int32)
+    arguments = (query, keys, values, attention_bias(segments, segments, causal=True))
+    found, wanted = (dot_product_attention(*arguments, scale=0.125, fused=fused)[0] for fused in ("cudnn", ""))
+    real = np.asarray(segments) > 0
+    np.testing.assert_allclose(*(np.asarray(x, np.float32)[real] for x in (found, wanted)), atol=2**-6)
 
 
 def test_attention_without_a_memory_is_attention_over_itself():
@@ -269,7 +280,7 @@ def test_scores_are_scaled_by_the_root_of_d_k():
 # The stacks
 
 
-@pytest.mark.parametrize(("pre_norm", "fused"), [(False, False), (True, True)])
+@pytest.mark.parametrize(("pre_norm", "fused"), [(False, ""), (True, "xla")])
 def test_the_future_has_exactly_no_gradient(pre_norm, fused):
     """Of a decoder's real outputs: 0.0 in later positions, other sentences and padding, and not 0 elsewhere."""
     stack = Stack(shape(pre_norm=pre_norm, fused=fused), 1, memory=True)
@@ -307,7 +318,7 @@ def test_other_words_in_the_future_change_no_bit():
     [
         {},
         {"pre_norm": True, "positions": "learned"},
-        {"positions": "concatenated", "fused": True},
+        {"positions": "concatenated", "fused": "xla"},
         {"norm": "batch", "positions": "none"},
     ],
     ids=str,
@@ -614,7 +625,7 @@ DECODING = [
     {},
     {"layers": 2, "pre_norm": True, "positions": "learned"},
     {"share": "none", "source_size": 9, "d_k": 5, "d_v": 3, "positions": "concatenated"},
-    {"share": "target", "positions": "none", "norm": "batch", "fused": True},
+    {"share": "target", "positions": "none", "norm": "batch", "fused": "xla"},
 ]
 SOURCE, SEGMENTS = padded([[5, 8, 4, 7, 3], [3], [6, 6, 3]], 5, seed=3)
 SIZE, LIMITS = 9, np.array([9, 5, 7])
@@ -800,7 +811,9 @@ def test_no_norm_has_no_parameters(pre_norm):
         ({"dropout": float("nan")}, "model.dropout"),
         ({"d_model": 511}, "model.d_model = 511: sinusoidal positions need an even number"),
         ({"d_model": 511, "positions": "concatenated"}, "model.d_model = 511"),
-        ({"fused": True, "d_k": 32}, "model.fused: the fused kernel needs d_k = d_v, got 32 and 64"),
+        ({"fused": "flash"}, "model.fused: 'flash' is none of xla, cudnn"),
+        ({"fused": "cudnn"}, "model.fused = cudnn needs an NVIDIA GPU and model.dtype = bfloat16"),
+        ({"fused": "xla", "d_k": 32}, "model.fused: the fused kernel needs d_k = d_v, got 32 and 64"),
         ({"positions": "learned", "max_length": 127}, "model.max_length = 127 is less than the longest bucket, 128"),
     ],
     ids=str,

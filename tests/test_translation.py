@@ -120,7 +120,7 @@ def test_every_sentence_of_the_test_split_is_translated(finished):
     translations = (folder / "test.translations.txt").read_text().split("\n")[:-1]
     assert len(references) == len(translations) == 21
     assert references[-1] == " ".join(["zwei"] * 14)
-    metrics, _, _ = translation.score(translations, references, "target")
+    metrics, _, _ = translation.score(translations, references, "13a", lower=True)
     stored = result_of(finished)["metrics"]["test"]
     for name, value in metrics.items():
         assert stored[name]["mean"] == pytest.approx(value)
@@ -174,9 +174,18 @@ def test_translations_of_lines(finished, tmp_path):
     found = lines_of(finished, content, tmp_path)
     assert [record["line"] for record in found] == [1, 2, 3, 4, 5, 6]
     assert found[1]["translation"] == "" and found[2]["unknown"] == ["xyz"]
-    assert found[3]["warning"] == "cut to the first 7 of 12 tokens"
+    assert "warning" not in found[3]  # longer than the run's bucket, as sentences of its test split may be
     assert found[4]["warning"].startswith("not UTF-8") and found[4]["unknown"] == ["\ufffd"]
     assert all(record["unknown"] == [] for record in (found[0], found[1], found[5]))
+
+
+def test_sentences_beyond_the_positions_are_cut(bench, tmp_path):
+    """Of 36 learned ones, 4 are for outputs longer than the source: a bucket of 16 (of the test split) fits, one of 32
+    does, one of 64 would not."""
+    changes = {"model.positions": "learned", "model.max_length": 36, "train.epochs": 1, "train.average": 1}
+    bench.run(tmp_path / "W", changes)
+    found = lines_of(tmp_path / "W", b"a " * 31 + b"\n" + b"a " * 32 + b"\n", tmp_path)
+    assert [record.get("warning") for record in found] == [None, "cut to the first 31 of 32 tokens"]
 
 
 def test_several_outputs_beams_and_least_lengths(finished, tmp_path):
@@ -192,7 +201,7 @@ def test_translations_with_a_given_beginning(finished, tmp_path):
 
 
 def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
-    lines_of(finished, b"a b\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
+    lines_of(finished, b"a $b$\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -208,7 +217,9 @@ def test_bad_usage_of_predict(finished, tmp_path):
         refused(2, message, predict.main, "--workdir", finished, *flags)
     (tmp_path / "empty").write_text("\na\n")
     arguments = ("--workdir", finished, "--input", tmp_path / "empty", "--attention", tmp_path / "x.png")
-    refused(3, r"the first line is empty", predict.main, *arguments)
+    refused(3, r"the first line has 0 tokens; 1 to 100", predict.main, *arguments)
+    for path in (tmp_path / "no" / "x.png", tmp_path / "x.gif"):
+        refused(2, r"name a \.png file in a folder", predict.main, "--workdir", finished, "--attention", path)
 
 
 def damaged(finished: Path, tmp_path: Path) -> Path:
@@ -250,6 +261,7 @@ def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
         ({"train.average": 9}, r"train\.average = 9: the run has only 3 evaluations to average over$"),
         ({"train.patience": 2}, r"train\.average needs train\.patience = 0"),
         ({"model.positions": "learned", "model.max_length": 9}, r"model\.max_length = 9: a sentence of \d+ positions"),
+        ({"model.positions": "learned", "model.max_length": 19}, r"max_length = 19: a sentence of 20 positions"),
         ({"model.positions": "learned", "model.max_length": 5}, r"max_length = 5 is less than the longest bucket, 8$"),
         ({"decode.beam": 0}, r"run: decode: beam and best must be at least 1"),
         ({"decode.alpha": -1}, r"run: decode: .*alpha"),
@@ -358,8 +370,10 @@ def test_chinese_is_scored_by_characters():
     hypotheses, references = ["他在学校里学习中文"], ["他在学校里学习英文"]
     metrics, signatures, _ = translation.score(hypotheses, references, "zh")
     assert "tok:zh" in signatures["bleu"] and metrics["bleu"] > 50
-    assert translation.score(hypotheses, references, "en")[0]["bleu"] < 1
-    assert translation.score(["A b c d."], ["a b c d."], "en")[0]["bleu_lc"] == pytest.approx(100)
+    assert translation.score(hypotheses, references, "13a")[0]["bleu"] < 1
+    found = [translation.score(["A b c d."], ["a b c d."], "13a", lower=lower)[0] for lower in (False, True)]
+    assert [one["bleu_lc"] for one in found] == pytest.approx([100, 100])
+    assert [one["exact_match"] for one in found] == [0, 100] and found[1]["bleu"] < 100
 
 
 def test_packing_keeps_every_pair_whole():

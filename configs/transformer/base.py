@@ -38,13 +38,13 @@ def get_config():
         pre_norm=False,
         residual=True,
         scale=True,
-        fused=False,
+        fused="",
         dtype="float32",
     )
     config.optimizer = dict(
         name="adam", learning_rate=1.0, beta1=0.9, beta2=0.98, epsilon=1e-9, warmup=4000, clip_norm=0.0
     )
-    config.train.epochs = 22  # 100,000 steps of 25,000 tokens on either side
+    config.train.epochs = 22  # for 100,000 steps: a guess of the corpus's subwords, which counts no padding
     config.train.batch_tokens = 25000
     config.train.eval_every = 1000
     config.train.average = 5

@@ -3,7 +3,7 @@ r"""A small Transformer on Multi30k, German to English, test_2016_flickr, 3 seed
 Command:   python -m experiments.run --config configs/transformer/multi30k_de_en.py \
                --workdir runs/transformer/multi30k_de_en
 Needs:     the files {train,val,test_2016_flickr}.{de,en}.gz (downloaded, or put into <manual_dir>/multi30k)
-Paper:     none: the corpus is younger
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

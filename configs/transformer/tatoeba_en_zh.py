@@ -17,6 +17,7 @@ def get_config():
     config.data.test = "test"
     config.data.tokenizer, config.data.target_tokenizer = "bpe", "character"
     config.data.joint = False
+    config.data.lower = False
     config.data.subword_size = 4000
     config.model.share = "target"
     return config
