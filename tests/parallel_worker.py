@@ -1,5 +1,5 @@
 """One training run for test_parallel.py:
-`python -m tests.parallel_worker OUT.npz MODE[/MICRO_BATCHES[/STOP]] REPLICAS [PROCESS COUNT PORT]`.
+`python -m tests.parallel_worker OUT.npz TASK/MODE[/MICRO_BATCHES[/STOP]] REPLICAS [PROCESS COUNT PORT]`.
 With STOP the run is interrupted after that many steps and resumed.
 
 The number of devices comes from XLA_FLAGS; COUNT processes on the loopback address share one run."""
@@ -28,10 +28,12 @@ def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
     # every host writes to the same folder, as on a shared file system
     folder = Path(out).with_suffix(".checkpoints") if hosts else Path(tempfile.mkdtemp())
     given = mode.split("/")
-    mode, parts, stop = given + ["jit", "1", "0"][len(given) :]
-    settings = dataclasses.replace(SETTINGS, micro_batches=int(parts))
+    task, mode, parts, stop = given + ["", "jit", "1", "0"][len(given) :]
+    settings, make = dataclasses.replace(SETTINGS, micro_batches=int(parts)), {}
     members = [member(r, 2 * r) for r in range(int(replicas))]
-    train = functools.partial(fit, folder, members, mode=mode, settings=settings, parts=settings.micro_batches)
+    if task == "translation":
+        settings, members, make = *translation(settings), {"make": translator}
+    train = functools.partial(fit, folder, members, mode=mode, settings=settings, parts=settings.micro_batches, **make)
     if int(stop):
         with contextlib.suppress(Stopped):
             train(should_stop=stop_after(int(stop)))
@@ -41,6 +43,37 @@ def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
     if jax.process_index() == 0:
         best = np.array(progress.best)
         np.savez(out, best=best, devices=jax.device_count(), processes=jax.process_count(), **leaves)
+
+
+def translation(settings):
+    """Settings with batches by tokens, and a member: pairs of two lengths, whose weights, tokens, differ."""
+    import numpy as np
+
+    from research.batches import Table, make_buckets
+    from research.fit import Member
+
+    buckets = make_buckets((4, 8), ("source", "target"))
+    random = np.random.default_rng(3)
+    draw = lambda: [[*random.integers(4, 20, random.integers(1, 8)).tolist(), 3] for _ in range(50)]
+    texts = {"source": draw(), "target": draw()}
+    table = Table.build(texts, [0] * 50, buckets[-1])
+    splits = {"train": np.arange(40), "dev": np.arange(40, 50)}
+    changes = {"buckets": buckets, "batch_tokens": 40, "epochs": 2, "monitor": "loss", "average": 1}
+    return dataclasses.replace(settings, **changes), [Member((0,), table, splits)]
+
+
+def translator(settings, *, replicas: int, **placing):
+    """A trainer of a small Transformer with dropout and label smoothing."""
+    import optax
+
+    from research.fit import Trainer
+    from research.parallel import Placement
+    from research.tasks import Translation
+    from research.transformer import Shape, Transformer
+
+    shape = Shape(d_model=16, d_ff=16, heads=2, d_k=8, d_v=8, dropout=0.2)
+    task = Translation(Transformer(20, 20, 8, shape, layers=1), smoothing=0.1)
+    return Trainer(task, optax.sgd(0.1), settings, Placement(replicas, **placing), row_decay=None)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def alone(tmp_path_factory):
     found = {}
     for replicas in (1, 2):
         out = tmp_path_factory.mktemp("alone") / "run.npz"
-        finish(start(out, "jit", replicas, 1))
+        finish(start(out, "classification/jit", replicas, 1))
         found[replicas] = dict(np.load(out))
     return found
 
@@ -41,7 +41,7 @@ def same(found, wanted) -> None:
 def test_eight_devices(tmp_path, alone, mode, replicas):
     """Batches of 8 over 3 devices do not divide evenly: rows without weight fill them up."""
     devices = 8 if replicas == 1 else 6
-    finish(start(tmp_path / "run.npz", mode, replicas, devices))
+    finish(start(tmp_path / "run.npz", f"classification/{mode}", replicas, devices))
     found = dict(np.load(tmp_path / "run.npz"))
     assert found["devices"] == devices
     same(found, alone[replicas])
@@ -52,7 +52,7 @@ def test_resuming_on_eight_devices_is_exact(tmp_path, mode):
     """Interrupted within an epoch, the run ends with the very bits of one that was not."""
     outs = [tmp_path / "whole.npz", tmp_path / "resumed.npz"]
     for out, stop in zip(outs, (0, 10)):
-        finish(start(out, f"{mode}/1/{stop}", 1, 8))
+        finish(start(out, f"classification/{mode}/1/{stop}", 1, 8))
     whole, resumed = (dict(np.load(out)) for out in outs)
     assert set(whole) == set(resumed) and whole["devices"] == 8
     for name in whole:
@@ -62,7 +62,7 @@ def test_resuming_on_eight_devices_is_exact(tmp_path, mode):
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_micro_batches_on_several_devices(tmp_path, alone, mode):
     """Neither 3 devices nor 4 parts divide 8 rows times the other."""
-    finish(start(tmp_path / "run.npz", f"{mode}/4", 1, 3))
+    finish(start(tmp_path / "run.npz", f"classification/{mode}/4", 1, 3))
     same(dict(np.load(tmp_path / "run.npz")), alone[1])
 
 
@@ -71,9 +71,20 @@ def test_two_hosts(tmp_path, alone):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out = tmp_path / "run.npz"
-    processes = [start(out, "jit", 1, 2, number, 2, port) for number in range(2)]
+    processes = [start(out, "classification/jit", 1, 2, number, 2, port) for number in range(2)]
     for process in processes:
         finish(process)
     found = dict(np.load(out))
     assert found["processes"] == 2 and found["devices"] == 4
     same(found, alone[1])
+
+
+def test_translation_on_several_devices(tmp_path):
+    """Token-weighted loss with label smoothing, batches by tokens, dropout: 5 and 10 rows over 4 devices."""
+    outs = {words: tmp_path / f"{number}.npz" for number, words in enumerate([("jit", 1), ("jit", 4), ("pmap", 4)])}
+    for (mode, devices), out in outs.items():
+        finish(start(out, f"translation/{mode}", 1, devices))
+    wanted, *found = (dict(np.load(out)) for out in outs.values())
+    for one in found:
+        assert one["devices"] == 4
+        same(one, wanted)
