@@ -21,11 +21,11 @@ def defaults() -> ConfigDict:
     config.data.train = "train"  # the corpus's splits
     config.data.dev = ""  # empty: dev_fraction of the training split, drawn at random
     config.data.test = "test"
-    config.data.more_tests = ()  # further splits to score
+    config.data.more_tests = ()  # further splits to score: test_longer,test_2018
     config.data.dev_fraction = 0.1
     config.data.train_fraction = 1.0  # less: a random part of the training examples
     config.data.split_seed = 0  # of folds and of the dev part; the same for all replicas
-    config.data.tokenizer = "blank"  # blank, clean_str, character, mixed or jieba: research/text.py
+    config.data.tokenizer = "blank"  # blank, clean_str, character, mixed, jieba or moses: research/text.py
     config.data.lower = True
     config.data.min_count = 1  # rarer tokens of the training part are unknown
     config.data.max_vocabulary = 0  # 0: no limit
@@ -58,9 +58,10 @@ def translation_defaults() -> ConfigDict:
     config = defaults()
     config.task = "translation"
     del config.data.text, config.data.label, config.word_vectors
+    # an entry of data.buckets may also be two lengths, of source and target: "(12,10),(24,20)"
     config.data.source = ""  # languages by their codes, where the corpus has them
     config.data.target = ""
-    config.data.tokenizer = "bpe"  # bpe or unigram (sentencepiece), or a tokeniser of research/text.py
+    config.data.tokenizer = "bpe"  # bpe or unigram (sentencepiece), or research/text.py's, except clean_str
     config.data.target_tokenizer = ""  # empty: the same
     config.data.subword_size = 8000
     config.data.joint = True  # one vocabulary for both languages
@@ -73,4 +74,5 @@ def translation_defaults() -> ConfigDict:
     config.decode.alpha = 0.6  # of the length penalty
     config.decode.extra = 50  # longest output: the source's length and so many tokens
     config.decode.batch_size = 64
+    config.decode.tokenize = ""  # for BLEU, by sacreBLEU's name; empty: zh where the target is zh, else 13a
     return config

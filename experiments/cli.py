@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import difflib
 import errno
+import itertools
 import os
+import re
 import runpy
 import signal
 import sys
@@ -28,7 +30,14 @@ EXIT_CODES = """exit codes:
 OVERRIDES = """overrides:
   --config.SECTION.FIELD=VALUE replaces a field of the configuration, for example
     --config.train.epochs=3  --config.model.kernel_sizes=2,3,4  --config.data.corpus=glue/sst2
+    --config.data.buckets="(12,10),(24,20)"  --config.data.more_tests=test_2017_flickr,test_2018_flickr
   configs/defaults.py explains the fields that all runs have, research/<paper>.py those of the model."""
+
+
+COLUMN_WISE = ("data.buckets",)  # an entry of these may also be a tuple: a number for each text column
+
+# a word that nothing quotes, such as the name of a split
+_BARE = re.compile(r"""[^\s,()[\]{}'"]+(?: +[^\s,()[\]{}'"]+)*""")
 
 
 class Interrupted(Exception):
@@ -128,28 +137,47 @@ def _parse(name: str, text: str, old):
         if isinstance(old, (int, float)):
             return type(old)(text)
         if isinstance(old, tuple):
-            kinds = {type(item) for item in old} or {int, float, str}
+            parts = [item if isinstance(item, tuple) else (item,) for item in old]
+            kinds = {type(part) for part in itertools.chain(*parts)} or {int, float, str}
             wanted = f"tuple of {', '.join(sorted(k.__name__ for k in kinds))}"
-            inner = text.strip("()[] ,")
-            value = ast.literal_eval(f"({inner},)") if inner else ()
-            if float in kinds:
-                value = tuple(float(item) if isinstance(item, int) else item for item in value)
-            if any(type(item) not in kinds for item in value):
-                raise ValueError
-            return value
+            return _parse_tuple(text, kinds, nested=name in COLUMN_WISE or any(isinstance(x, tuple) for x in old))
     except (ValueError, KeyError, SyntaxError, TypeError, RecursionError) as error:
         raise ConfigError(f"--config.{name}: '{text}' is no {wanted}") from error
     return text
 
 
+def _parse_tuple(text: str, kinds: set[type], *, nested: bool) -> tuple:
+    """`1,2`, `(1, 2)`, `[1]`, `3`, or nothing, as a tuple of values of `kinds`; strings also without quotes, as
+    `word,other`; if `nested`, also of tuples of such values, as `(1,2),(3,4)`. ValueError, SyntaxError or TypeError
+    where it is none."""
+    try:
+        value = ast.literal_eval(text.strip() or "()")
+    except (ValueError, SyntaxError):
+        if str not in kinds:
+            raise
+        value = ast.literal_eval(_BARE.sub(lambda word: repr(word[0]), text.strip()))
+    value = _tuples(value if isinstance(value, (tuple, list)) else (value,))
+    if float in kinds:
+        value = tuple(float(item) if type(item) is int else item for item in value)
+    for item in value:
+        if any(type(part) not in kinds for part in (item if nested and isinstance(item, tuple) else (item,))):
+            raise ValueError
+    return value
+
+
+def _tuples(value):
+    """`value` with tuples for lists, inner ones too."""
+    return tuple(map(_tuples, value)) if isinstance(value, (tuple, list)) else value
+
+
 def flatten(config: ConfigDict) -> dict:
-    """All fields by dotted path, lists as tuples."""
+    """All fields by dotted path, lists as tuples, so that a configuration equals the one that its JSON gives back."""
     flat = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             flat |= {f"{name}.{inner}": v for inner, v in flatten(value).items()}
         else:
-            flat[name] = tuple(value) if isinstance(value, list) else value
+            flat[name] = _tuples(value)
     return flat
 
 

@@ -7,14 +7,16 @@ vocabulary) or `Subwords` (a sentencepiece model).
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from research.errors import ConfigError, DataError
-from research.text import BOS, EOS, PAD, SENTENCE, UNKNOWN, Tokenizer, Vocabulary, detokenizer, tokenizer
+from research.text import BOS, EOS, PAD, RESERVED, SENTENCE, UNKNOWN, Tokenizer, Vocabulary, detokenizer, tokenizer
 
 SUBWORDS = ("bpe", "unigram")
+_BLANK = "\u2581"  # sentencepiece's sign for a blank
 
 
 def roles(config) -> dict[str, str]:
@@ -137,37 +139,49 @@ class Subwords:
     def unknown(self, text: str) -> list[str]:
         text = self._case(text)
         pieces, ids = self._processor.encode(text, out_type=str), self._processor.encode(text)
-        return [piece for piece, id in zip(pieces, ids) if id == UNKNOWN]
+        taken_for_blanks = [_BLANK] * text.count(_BLANK)
+        return [piece for piece, id in zip(pieces, ids) if id == UNKNOWN] + taken_for_blanks
 
     def save(self, path: Path) -> None:
         path.write_bytes(self.model)
 
 
 def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
-    """Role -> codec, learned from the training part's sentences; one for all roles with `data.joint`."""
+    """Role -> codec, learned from the training part's sentences; with one vocabulary for all roles if `data.joint`."""
     data, kinds = config.data, tokenizers(config)
     if data.joint and len(set(kinds.values())) > 1:
         raise ConfigError("data.joint: one vocabulary for both languages needs one tokeniser for both")
+    if data.unknown not in ("token", "skip"):
+        raise ConfigError(f"data.unknown: '{data.unknown}' is neither token nor skip")
 
-    def learn(role: str, sentences: Sequence[str]) -> Codec:
-        if kinds[role] in SUBWORDS:
-            return Subwords.train(sentences, kind=kinds[role], size=data.subword_size, lower=data.lower)
-        codec = _words(role, Vocabulary(SENTENCE), config)
+    def learn(*group: str) -> dict[str, Codec]:
+        """With one vocabulary for the roles of `group`; each is split by its own language's rules."""
+        if (kind := kinds[group[0]]) in SUBWORDS:
+            sentences = itertools.chain(*(texts[role] for role in group))
+            return dict.fromkeys(group, Subwords.train(sentences, kind=kind, size=data.subword_size, lower=data.lower))
+        codecs = {role: _words(role, Vocabulary(SENTENCE, SENTENCE), config) for role in group}
+        tokens = (codecs[role].split(text) for role in group for text in texts[role])
         options = {"min_count": data.min_count, "max_size": data.max_vocabulary, "reserved": SENTENCE}
-        return dataclasses.replace(codec, vocabulary=Vocabulary.build(map(codec.split, sentences), **options))
+        vocabulary = Vocabulary.build(tokens, **options)
+        return {role: dataclasses.replace(codec, vocabulary=vocabulary) for role, codec in codecs.items()}
 
     if data.joint:
-        shared = learn("target", [text for role in texts for text in texts[role]])
-        return dict.fromkeys(texts, shared)
-    return {role: learn(role, texts[role]) for role in texts}
+        return learn(*texts)
+    return {role: learn(role)[role] for role in texts}
 
 
 def tokenizers(config) -> dict[str, str]:
-    """Role -> kind of tokeniser."""
-    names = roles(config)
-    kinds = dict.fromkeys(names, config.data.tokenizer)
-    if "target" in kinds and config.data.target_tokenizer:
-        kinds["target"] = config.data.target_tokenizer
+    """Role -> kind of tokeniser; ConfigError where the task cannot use it."""
+    fields = dict.fromkeys(roles(config), "tokenizer")
+    if "target" in fields and config.data.target_tokenizer:
+        fields["target"] = "target_tokenizer"
+    kinds = {role: config.data[field] for role, field in fields.items()}
+    for role, kind in kinds.items():
+        if kind == "clean_str" and config.task == "translation":
+            raise ConfigError(
+                f"data.{fields[role]}: clean_str drops all but English letters, digits and few marks, so that "
+                "translations lack them and nothing calls them unknown; it is for classification"
+            )
     return kinds
 
 
@@ -197,5 +211,6 @@ def load_codecs(folder: Path, config) -> dict[str, Codec]:
         if kind in SUBWORDS:
             codecs[role] = Subwords.load(path, config.data.lower)
         else:
-            codecs[role] = _words(role, Vocabulary.load(path), config)
+            reserved = RESERVED if config.task == "classification" else SENTENCE
+            codecs[role] = _words(role, Vocabulary.load(path, reserved), config)
     return codecs

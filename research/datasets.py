@@ -15,7 +15,7 @@ from research.text import EOS, Vocabulary, detokenizer, tokenizer
 class Dataset:
     """One fold (or the corpus's own splits): all examples as ids, which of them make up `train`, `dev` and `test`.
 
-    codecs: of each role; roles with one vocabulary share one object. texts: the sentences as they stand in the corpus,
+    codecs: of each role; roles with one vocabulary share it. texts: the sentences as they stand in the corpus,
     by split and role, where a task scores texts."""
 
     table: Table

@@ -5,7 +5,7 @@ A tokeniser is a function from a string to a list of tokens; `tokenizer(kind, lo
 | kind | tokens |
 |---|---|
 | `blank` | what stands between blanks and tabs (corpora that come tokenised) |
-| `clean_str` | Kim's normalisation of English (his public code), then as `blank` |
+| `clean_str` | Kim's normalisation of English (his public code), which drops characters, then as `blank` |
 | `character` | every character that is not white space |
 | `mixed` | each Chinese character alone, Latin words and numbers whole, punctuation alone |
 | `jieba` | the words of jieba's default segmentation, white space dropped |
@@ -91,7 +91,9 @@ def tokenizer(kind: str, lower: bool, language: str = "en") -> Tokenizer:
 def _moses(language: str):
     import sacremoses  # imported on use: few runs need it
 
-    return sacremoses.MosesTokenizer(language), sacremoses.MosesDetokenizer(language)
+    split = sacremoses.MosesTokenizer(language)
+    split.ASCII_JUNK = split.DEDUPLICATE_SPACE  # control characters are tokens: deleted, none could be called unknown
+    return split, sacremoses.MosesDetokenizer(language)
 
 
 def detokenizer(kind: str, language: str = "en") -> Callable[[Sequence[str]], str]:
@@ -103,20 +105,25 @@ def detokenizer(kind: str, language: str = "en") -> Callable[[Sequence[str]], st
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id. Id 0 pads, id 1 stands for every token that is not in the vocabulary."""
+    """Tokens by id. Id 0 pads, id 1 stands for every token that is not in the vocabulary.
+
+    reserved: what `tokens` starts with. No text has them: a word `</s>` in a text is one that the vocabulary lacks."""
 
     tokens: tuple[str, ...]
+    reserved: tuple[str, ...] = RESERVED
 
     def __post_init__(self):
-        if self.tokens[: len(RESERVED)] != RESERVED or len(set(self.tokens)) != len(self.tokens):
-            raise ValueError("a vocabulary starts with <pad>, <unk> and holds each token once")
+        if self.tokens[: len(self.reserved)] != self.reserved or len(set(self.tokens)) != len(self.tokens):
+            raise ValueError(f"a vocabulary starts with {', '.join(self.reserved)} and holds each token once")
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @functools.cached_property
     def ids(self) -> dict[str, int]:
-        return {token: index for index, token in enumerate(self.tokens)}
+        """Of the tokens that a text can have."""
+        begin = len(self.reserved)
+        return {token: index for index, token in enumerate(self.tokens[begin:], begin)}
 
     @classmethod
     def build(
@@ -133,7 +140,7 @@ class Vocabulary:
         for token in reserved:
             counts.pop(token, None)
         kept = [token for token, count in counts.most_common(max_size or None) if count >= min_count]
-        return cls(reserved + tuple(kept))
+        return cls(reserved + tuple(kept), reserved)
 
     def encode(self, tokens: Sequence[str], *, skip: bool = False) -> list[int]:
         """Ids of `tokens`; those not in the vocabulary become `<unk>`, or vanish with `skip`."""
@@ -145,8 +152,9 @@ class Vocabulary:
         path.write_text(json.dumps(self.tokens, ensure_ascii=False, indent=0), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "Vocabulary":
+    def load(cls, path: Path, reserved: tuple[str, ...] = RESERVED) -> "Vocabulary":
+        """What `save` wrote; DataError where the file is missing or no vocabulary with these reserved tokens."""
         try:
-            return cls(tuple(json.loads(path.read_text(encoding="utf-8"))))
+            return cls(tuple(json.loads(path.read_text(encoding="utf-8"))), reserved)
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path}: not a vocabulary of this project ({error}); train the run again") from error

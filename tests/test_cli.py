@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import functools
 import io
+import json
 import os
 import re
 import runpy
@@ -112,7 +113,7 @@ def test_an_unknown_config_file(monkeypatch):
 
 CONFIG = dict(
     seed=0,
-    data=dict(lower=True, corpus="mr", buckets=(16, 32), names=("a",), empty=()),
+    data=dict(lower=True, corpus="mr", buckets=(16, 32), names=("a",), empty=(), pairs=((12, 10),)),
     model=dict(dropout=0.5, rates=(0.1, 0.2), filters=[2, 3]),
     train=dict(dropout=0.1),
 )
@@ -139,7 +140,21 @@ CONFIG = dict(
         ("data.buckets", "-1,2", (-1, 2)),
         ("data.buckets", "()", ()),
         ("data.names", "'x','y'", ("x", "y")),
+        ("data.names", "b", ("b",)),
+        ("data.names", "test_2017_flickr, x/1.0.0,-2", ("test_2017_flickr", "x/1.0.0", "-2")),
+        ("data.names", "(b, c)", ("b", "c")),
+        ("data.names", "two words,", ("two words",)),
         ("data.empty", "1,'a',0.5", (1.0, "a", 0.5)),
+        ("data.empty", "a", ("a",)),
+        ("data.empty", "test_2017_flickr,2018", ("test_2017_flickr", "2018")),
+        ("data.empty", "", ()),
+        ("data.buckets", "(12,10),(24,20)", ((12, 10), (24, 20))),
+        ("data.buckets", "((12, 10), (24, 20))", ((12, 10), (24, 20))),
+        ("data.buckets", "[[12,10],[24,20]]", ((12, 10), (24, 20))),
+        ("data.buckets", "(12,10),", ((12, 10),)),
+        ("data.buckets", "8,(24,20)", (8, (24, 20))),
+        ("data.pairs", "16,32", (16, 32)),
+        ("data.pairs", "(1,2),(3,4)", ((1, 2), (3, 4))),
         ("model.dropout", "1", 1.0),
         ("model.dropout", "-1e-3", -0.001),
         ("model.rates", "1,0.5", (1.0, 0.5)),
@@ -169,9 +184,22 @@ def test_an_override_takes_the_type_of_its_field(field, text, value):
         ("data.buckets", "1.5", r"is no tuple of int"),
         ("data.buckets", "True", r"is no tuple of int"),
         ("data.buckets", "{[1]}", r"is no tuple of int"),
-        ("data.buckets", "(1,2),(3,4)", r"is no tuple of int"),
+        ("data.buckets", "(1,2),(3,a)", r"--config\.data\.buckets: '\(1,2\),\(3,a\)' is no tuple of int$"),
+        ("data.buckets", "(1,2),(3,4.5)", r"is no tuple of int"),
+        ("data.buckets", "(1,2),(3,(4,5))", r"is no tuple of int"),
+        ("data.buckets", "(1,2),(3,4", r"is no tuple of int"),
+        ("data.buckets", "(1,2)(3,4)", r"is no tuple of int"),
+        ("model.filters", "(1,2),(3,4)", r"is no tuple of int"),
         ("data.names", "1", r"is no tuple of str"),
+        ("data.names", "a,,b", r"--config\.data\.names: 'a,,b' is no tuple of str$"),
+        ("data.names", "'a", r"is no tuple of str"),
+        ("data.names", "a,'b'c", r"is no tuple of str"),
+        ("data.names", "a,(b,c)", r"is no tuple of str"),
+        ("data.names", "{a}", r"is no tuple of str"),
+        ("data.empty", "f(a)", r"--config\.data\.empty: 'f\(a\)' is no tuple of float, int, str$"),
         ("model.rates", "0.1,'a'", r"is no tuple of float"),
+        ("model.rates", "a", r"is no tuple of float"),
+        ("model.rates", "True", r"is no tuple of float"),
         ("sed", "1", r"--config\.sed: there is no such field; did you mean seed\?$"),
         ("model.dropot", "1", r"did you mean model\.dropout or model\.rates\?$"),
         ("dropout", "1", r"there is no such field; did you mean .*model\.dropout"),
@@ -183,6 +211,15 @@ def test_an_override_takes_the_type_of_its_field(field, text, value):
 def test_an_override_that_cannot_be(field, text, message):
     with pytest.raises(ConfigError, match=message):
         cli.set_field(ConfigDict(CONFIG), field, text)
+
+
+def test_a_configuration_equals_the_one_that_its_file_gives_back():
+    """Otherwise a run that is resumed would be refused as one of another configuration."""
+    config = ConfigDict(CONFIG)
+    config.data.buckets = ((12, 10), (24, [20]), 30)
+    restored = ConfigDict(json.loads(json.dumps(config.to_dict())))
+    assert cli.flatten(restored) == cli.flatten(config)
+    assert cli.flatten(restored)["data.buckets"] == ((12, 10), (24, (20,)), 30)
 
 
 def test_overrides_are_taken_out_of_the_arguments():

@@ -1,9 +1,11 @@
 """Tokenisers and the vocabulary."""
 
+import random
+
 import pytest
 
 from research.errors import ConfigError, DataError
-from research.text import UNKNOWN, Vocabulary, tokenizer
+from research.text import EOS, RESERVED, SENTENCE, UNKNOWN, Vocabulary, detokenizer, tokenizer
 
 
 @pytest.mark.parametrize(
@@ -17,13 +19,40 @@ from research.text import UNKNOWN, Vocabulary, tokenizer
         ("mixed", True, "这film2020真not-bad，好!", ["这", "film2020", "真", "not", "-", "bad", "，", "好", "!"]),
         ("mixed", False, "𠀀a_b 3.5", ["𠀀", "a", "_", "b", "3", ".", "5"]),
         ("jieba", True, "我来到 北京清华大学", ["我", "来到", "北京", "清华大学"]),
+        ("moses", False, "Isn't it Mr. O'Hara's  dog?", ["Isn", "'t", "it", "Mr.", "O", "'Hara", "'s", "dog", "?"]),
+        ("moses", True, "<B> & 3,500 “x”... ab.", ["<", "b", ">", "&", "3,500", "“", "x", "”", "...", "ab", "."]),
+        ("moses", False, "bell\x07 nul\0byte", ["bell", "\x07", "nul", "\0", "byte"]),
     ],
 )
 def test_tokens(kind, lower, text, tokens):
     assert tokenizer(kind, lower)(text) == tokens
 
 
-@pytest.mark.parametrize("kind", ["blank", "clean_str", "character", "mixed", "jieba"])
+@pytest.mark.parametrize(
+    ("language", "text", "tokens"),
+    [
+        ("fr", "L'eau de M. Noir.", ["L'", "eau", "de", "M.", "Noir", "."]),
+        ("en", "L'eau de M. Noir.", ["L", "'eau", "de", "M.", "Noir", "."]),
+        ("de", "Das ist ca. 5 km.", ["Das", "ist", "ca.", "5", "km", "."]),
+        ("en", "Das ist ca. 5 km.", ["Das", "ist", "ca", ".", "5", "km", "."]),
+    ],
+)
+def test_moses_has_rules_for_each_language(language, text, tokens):
+    assert tokenizer("moses", False, language)(text) == tokens
+    assert detokenizer("moses", language)(tokens) == text
+
+
+@pytest.mark.parametrize("kind", ["blank", "character", "mixed", "jieba", "moses"])
+def test_only_clean_str_loses_characters(kind):
+    """What a vocabulary lacks can be said only of characters that are in some token."""
+    chance = random.Random(1)
+    signs = [*map(chr, range(0x250)), *"Σς…‘’“”你好，。가\u200b\ufeff\ufffd𠀀😀", "...", "..", "n't", "</s>"]
+    for _ in range(300):
+        text = "".join(chance.choices(signs, k=30))
+        assert "".join("".join(tokenizer(kind, False)(text)).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("kind", ["blank", "clean_str", "character", "mixed", "jieba", "moses"])
 def test_nothing_to_split(kind):
     assert tokenizer(kind, True)("") == [] and tokenizer(kind, True)(" \t ") == []
 
@@ -48,6 +77,26 @@ def test_unknown_tokens_are_marked_or_skipped():
     assert known.encode(["a", "z", "b"], skip=True) == [3, 2]
 
 
+@pytest.mark.parametrize("reserved", [RESERVED, SENTENCE])
+def test_reserved_words_in_a_text_are_unknown(reserved):
+    known = Vocabulary.build([["a", *SENTENCE], ["b", "a"]], reserved=reserved)
+    assert known.tokens[: len(reserved)] == reserved
+    words = ["b", *reserved, "a"]
+    ids = [known.tokens.index("b"), *[UNKNOWN] * len(reserved), len(reserved)]
+    assert known.encode(words) == ids
+    assert known.encode(words, skip=True) == [ids[0], ids[-1]]
+    assert not known.ids.keys() & set(reserved)
+
+
+def test_words_that_no_vocabulary_of_this_task_reserves_are_words(tmp_path):
+    """In classification a text may hold sentence marks, at whatever ids its counts give them."""
+    known = Vocabulary.build([["</s>", "<s>", "</s>", "<s>"], ["<s>", "a"]])
+    assert known.tokens == SENTENCE[:3] + SENTENCE[3:] + ("a",)
+    known.save(tmp_path / "v.json")
+    assert Vocabulary.load(tmp_path / "v.json").encode(["</s>", "a", "<s>"]) == [EOS, 4, 2]
+    assert Vocabulary.load(tmp_path / "v.json", SENTENCE).encode(["</s>", "a", "<s>"]) == [UNKNOWN, 4, UNKNOWN]
+
+
 def test_vocabulary_survives_its_file(tmp_path):
     known = Vocabulary.build([["a\nb", '"', "\x85", "好", "x"]])
     known.save(tmp_path / "v.json")
@@ -55,6 +104,9 @@ def test_vocabulary_survives_its_file(tmp_path):
     (tmp_path / "v.json").write_text('["<pad>", "a"]')
     with pytest.raises(DataError, match="not a vocabulary"):
         Vocabulary.load(tmp_path / "v.json")
+    (tmp_path / "v.json").write_text('["<pad>", "<unk>", "a"]')
+    with pytest.raises(DataError, match=r"not a vocabulary .*\(a vocabulary starts with <pad>, <unk>, <s>, </s> and"):
+        Vocabulary.load(tmp_path / "v.json", SENTENCE)
 
 
 def test_the_vocabulary_of_movie_reviews_is_the_papers(corpora):

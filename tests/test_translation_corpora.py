@@ -119,6 +119,32 @@ def test_multi30k_further_test_sets(load, write):
     assert corpus.splits["test_2018_flickr"]["de"] == ["test_2018_flickr 1 de", "test_2018_flickr 2 de"]
 
 
+def test_multi30k_needs_one_test_set_whichever(load, write):
+    write("multi30k", multi30k("de", "en", stems=("train", "val")))
+    with pytest.raises(DataError, match=r": put test_2016_flickr\.de, test_2016_flickr\.en into .*raw/multi30k$"):
+        load("multi30k", ["de", "en"])
+    write("multi30k", multi30k("de", "en", stems=("test_2018_flickr",)))
+    corpus = load("multi30k", ["de", "en"], ["train", "validation", "test_2018_flickr"])
+    assert corpus.splits["test_2018_flickr"]["de"] == ["test_2018_flickr 1 de", "test_2018_flickr 2 de"]
+    expected = r"no split 'test_2016_flickr'; it has train, validation, test_2018_flickr$"
+    with pytest.raises(ConfigError, match=expected):
+        load("multi30k", ["de"], ["test_2016_flickr"])
+    write("multi30k", multi30k("de", stems=("test_2016_flickr",)))
+    with pytest.raises(DataError, match=r": put test_2016_flickr\.en into .*raw/multi30k$"):
+        load("multi30k", ["de"])
+
+
+def test_multi30k_download_without_its_test_set_is_not_whole(load, write, monkeypatch):
+    publisher = write("publisher", multi30k("de", "en", suffix=".gz", stems=("train", "val")))
+    monkeypatch.setattr(translation, "_MULTI30K", publisher.as_uri())
+    expected = r"put train\.de, .* into .*raw/multi30k \(the download failed: file:.*test_2016_flickr\.de\.gz: "
+    for _ in range(2):
+        with pytest.raises(DataError, match=expected):
+            load("multi30k", ["de"])
+    write("publisher", multi30k("de", "en", suffix=".gz", stems=("test_2016_flickr",)))
+    assert tuple(load("multi30k", ["de"]).splits) == ("train", "validation", "test_2016_flickr")
+
+
 def test_multi30k_download(load, write, monkeypatch, tmp_path):
     publisher = write("publisher", multi30k("de", "en", "fr", suffix=".gz"))
     monkeypatch.setattr(translation, "_MULTI30K", publisher.as_uri())

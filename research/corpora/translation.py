@@ -79,9 +79,9 @@ class Multi30k(ParallelText):
 
     A configuration a pair of languages: `de_en` (the default), `de_fr`, `de_cs`, `en_fr`, `en_cs` and `fr_cs`. Each
     needs the raw files of its own two languages only, such as train.de and train.en: `train`, `val` (the split
-    `validation`) and `test_2016_flickr`, of 29,000, 1,014 and 1,000 pairs. They are downloaded where none is there.
-    Further test sets, `test_2017_flickr`, `test_2017_mscoco` and `test_2018_flickr`, are splits where their files lie
-    beside the others.
+    `validation`) and a test set or more, `test_2016_flickr`, `test_2017_flickr`, `test_2017_mscoco` and
+    `test_2018_flickr`; those are splits whose files are there. Where no file is there at all, `train`, `val` and
+    `test_2016_flickr` are downloaded, of 29,000, 1,014 and 1,000 pairs.
     """
 
     name = "multi30k"
@@ -89,12 +89,8 @@ class Multi30k(ParallelText):
         tfds.core.BuilderConfig(name=f"{first}_{second}")
         for first, second in itertools.combinations(("de", "en", "fr", "cs"), 2)
     ]
-    optional_splits = ("test_2017_flickr", "test_2017_mscoco", "test_2018_flickr")
-    stems = {
-        "train": "train",
-        "validation": "val",
-        **{split: split for split in ("test_2016_flickr", *optional_splits)},
-    }
+    optional_splits = ("test_2016_flickr", "test_2017_flickr", "test_2017_mscoco", "test_2018_flickr")
+    stems = {"train": "train", "validation": "val", **{split: split for split in optional_splits}}
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -103,8 +99,13 @@ class Multi30k(ParallelText):
 
     @property
     def sources(self) -> dict[str, Source]:
-        needed = [name for name in self.raw_names() if name not in self.optional_files]
-        return {f"{name}.gz": Source(f"{_MULTI30K}/{name}.gz") for name in needed}
+        names = self.missing_from({})
+        return {f"{name}.gz": Source(f"{_MULTI30K}/{name}.gz") for name in names}
+
+    def missing_from(self, raw: Mapping[str, Path]) -> list[str]:
+        """As in the base, and without any test set `test_2016_flickr`: so a download that lacks it is not whole."""
+        tests = [] if any(name in raw for name in self.optional_files) else self.files["test_2016_flickr"]
+        return [*super().missing_from(raw), *tests]
 
 
 class Parallel(ParallelText):

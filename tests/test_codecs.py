@@ -1,0 +1,99 @@
+"""Sentences to ids and back: nothing in a text is read as what it is not, and nothing is lost unnoticed."""
+
+import pytest
+
+from configs.defaults import defaults, translation_defaults
+from experiments import cli
+from research.codecs import Subwords, load_codecs, make_codecs, save_codecs, tokenizers
+from research.errors import ConfigError
+from research.text import SENTENCE, UNKNOWN
+
+TEXTS = {
+    "source": ["l'eau est là .", "un chien </s> <pad>", "<s> M. Noir", "l'eau"],
+    "target": ["the water is there .", "a dog </s>", "don't <unk> Mr. Black", "water"],
+}
+
+
+def configuration(**changes):
+    config = translation_defaults()
+    for name, value in ({"source": "fr", "target": "en", "tokenizer": "blank"} | changes).items():
+        cli.set_field(config, f"data.{name}", str(value))
+    return config
+
+
+@pytest.fixture(params=[True, False], ids=["made", "loaded"])
+def codecs(request, tmp_path):
+    """Role -> codec for a configuration, as training makes them and as prediction loads them."""
+
+    def codecs(config):
+        made = make_codecs(TEXTS, config)
+        save_codecs(made, tmp_path, config)
+        return made if request.param else load_codecs(tmp_path, config)
+
+    return codecs
+
+
+# --- reserved words
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_reserved_words_in_a_text_are_unknown(codecs, joint):
+    codec = codecs(configuration(joint=joint))["target"]
+    text = " ".join(["a", *SENTENCE, "dog"])
+    a, dog = codec.encode("a dog")
+    assert codec.encode(text) == [a, *[UNKNOWN] * 4, dog] and min(a, dog) >= 4
+    assert codec.unknown(text) == list(SENTENCE)
+
+
+def test_reserved_words_are_left_out_as_unknown_ones_are(codecs):
+    codec = codecs(configuration(unknown="skip"))["target"]
+    assert codec.encode("a </s> xyz <unk> dog") == codec.encode("a dog")
+    assert codec.unknown("a </s> xyz <unk> dog") == ["</s>", "xyz", "<unk>"]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("bpe", 57), ("bpe", 40), ("unigram", 26)])
+def test_reserved_words_in_a_text_are_pieces_of_subwords(kind, size):
+    """Also where the training text is full of them."""
+    texts = ["a </s> b <pad> c <unk> d <s> e x</s>y", "two dogs run / < > k u n p d s"] * 100
+    model = Subwords.train(texts, kind=kind, size=size, lower=False)
+    for text in (*SENTENCE, "a </s> b", "x</s>y"):
+        ids = model.encode(text)
+        assert min(ids) > max(range(len(SENTENCE))) and model.decode(ids) == text and model.unknown(text) == []
+
+
+def test_the_sign_that_subwords_write_for_a_blank_is_unknown():
+    """sentencepiece reads it as a blank, so that it would be lost."""
+    model = Subwords.train(["a dog runs", "two dogs"] * 20, kind="bpe", size=20, lower=False)
+    assert model.unknown("a▁dog 猫 ▁") == ["猫", "▁", "▁"] and model.unknown("a dog") == []
+
+
+# --- tokenisers
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_moses_splits_each_language_by_its_own_rules(codecs, joint):
+    """In training as in prediction, with one vocabulary too."""
+    found = codecs(configuration(tokenizer="moses", joint=joint))
+    shown = {role: codec.pieces(codec.encode(TEXTS[role][0])) for role, codec in found.items()}
+    assert shown == {"source": ["l'", "eau", "est", "là", "."], "target": ["the", "water", "is", "there", "."]}
+    assert found["target"].pieces(found["target"].encode("don't")) == ["don", "'t"]
+    assert found["source"].unknown("l'eau\x07 猫") == ["\x07", "猫"]
+    assert found["source"].decode(found["source"].encode("l'eau est là.")) == "l'eau est là."
+    assert len(found["source"]) == len(found["target"]) or not joint
+
+
+@pytest.mark.parametrize("field", ["tokenizer", "target_tokenizer"])
+def test_a_tokeniser_that_loses_characters_is_for_classification(field):
+    config = configuration(**{"joint": False, field: "clean_str"})
+    with pytest.raises(ConfigError, match=rf"^data\.{field}: clean_str drops .*classification"):
+        make_codecs(TEXTS, config)
+    config = defaults()
+    config.data.tokenizer = "clean_str"
+    assert tokenizers(config) == {"text": "clean_str"}
+
+
+@pytest.mark.parametrize("kind", ["blank", "bpe"])
+def test_unknown_words_become_a_token_or_are_left_out(kind):
+    config = configuration(unknown="foo", tokenizer=kind, subword_size=40)
+    with pytest.raises(ConfigError, match=r"^data\.unknown: 'foo' is neither token nor skip$"):
+        make_codecs(TEXTS, config)
