@@ -235,6 +235,8 @@ def run(
         shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), prepared.buckets[-1]))
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
         counts = {name: len(places) for name, places in data[0].splits.items()}
+        if data[0].texts:  # a row of a packed table holds several pairs
+            counts["train"] = len(data[0].texts["train"]["source"]) - prepared.long
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest, "examples": counts}
         facts |= {"vocabulary": sizes, "long": prepared.long, "label_names": list(corpus.label_names)}
         return folder.finish(params=params, data=facts, seconds=spent)

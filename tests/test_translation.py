@@ -154,7 +154,8 @@ def test_replicas_together_are_replicas_in_turn(bench, tmp_path):
     ids=str,
 )
 def test_other_vocabularies_and_packing(bench, tmp_path, changes):
-    bench.run(tmp_path / "W", changes | {"train.epochs": 2})
+    data = bench.run(tmp_path / "W", changes | {"train.epochs": 2})["data"]
+    assert data["examples"]["train"] + data["long"] == 126  # pairs, also where several stand in a row
     (found,) = lines_of(tmp_path / "W", b"a b c\n", tmp_path)
     assert set(found) == {"line", "text", "translation", "score", "unknown"}
 
