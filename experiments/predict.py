@@ -32,7 +32,7 @@ from experiments.workdir import read_json
 from research import translation
 from research.batches import Table, longer, make_buckets
 from research.checkpoints import load_arrays
-from research.codecs import load_codecs
+from research.codecs import digest, load_codecs
 from research.decoding import Search
 from research.errors import ConfigError, DataError
 from research.evaluation import EachExample, Evaluator
@@ -63,9 +63,9 @@ class Run:
         self.task = make_task(self.config, sizes=sizes, num_classes=len(labels))
         self.buckets = make_buckets(self.config.data.buckets, tuple(sizes))
         self.codecs = load_codecs(folder, self.config)
-        for role, codec in self.codecs.items():
-            if len(codec) > sizes[role]:
-                raise DataError(f"{folder}: its vocabulary of {role} has {len(codec)} entries, the run's {sizes[role]}")
+        trained = self.record.get("vocabularies", "").split()[replica % self.config.folds :][:1]
+        if trained != [digest(self.codecs)]:
+            raise DataError(f"{folder}: its vocabulary is not the one of its training; restore it, or train it again")
         self.variables = jax.tree.map(jnp.asarray, load_arrays(folder / "best"))
         shapes = jax.eval_shape(lambda: self.task.init(jax.random.key(0), self.buckets[-1]))
         if jax.tree.map(np.shape, self.variables) != jax.tree.map(lambda x: x.shape, shapes):

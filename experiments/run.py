@@ -21,7 +21,7 @@ from experiments import cli
 from experiments.workdir import Workdir, is_leader, write_text
 from research import datasets, translation
 from research.checkpoints import Checkpoints, save_arrays
-from research.codecs import save_codecs
+from research.codecs import digest, holds_codecs, load_codecs, save_codecs
 from research.decoding import Search
 from research.errors import ConfigError
 from research.evaluation import EachExample
@@ -207,7 +207,8 @@ def run(
         if folder.result is not None:
             return folder.result
         corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
-        prepared = datasets.build(corpus, config)
+        known = config.task == "translation" and folder.started and holds_codecs(folder.replica(0), config)
+        prepared = datasets.build(corpus, config, load_codecs(folder.replica(0), config) if known else None)
         data, settings = prepared.datasets, dataclasses.replace(settings, buckets=prepared.buckets)
         sizes = {role: max(d.sizes()[role] for d in data) for role in data[0].codecs}
         task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
@@ -221,7 +222,7 @@ def run(
         row_decay = config.optimizer.rho if config.optimizer.get("by_rows", False) else None
         trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
         vectors = word_vectors(config, data, quiet)
-        folder.start(corpus, sizes, digest_of(vectors))
+        folder.start(corpus, sizes, [digest(d.codecs) for d in data], digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
         for first in range(0, total, size):
             numbers = range(first, first + size)

@@ -144,13 +144,23 @@ class Workdir:
                 f"--workdir {self.path}: holds a run of another configuration ({listed}); choose another workdir"
             )
 
-    def start(self, corpus: Corpus, sizes: Mapping[str, int], vectors_digest: str) -> None:
-        """Records what the run is, or refuses to go on with another corpus or other word vectors (DataError)."""
+    @property
+    def started(self) -> bool:
+        """Whether training has begun in it."""
+        return self._record() is not None
+
+    def start(
+        self, corpus: Corpus, sizes: Mapping[str, int], vocabularies: Sequence[str], vectors_digest: str
+    ) -> None:
+        """Records what the run is, or refuses to go on with another corpus, other vocabularies (digests, one a fold) or
+        other word vectors (DataError)."""
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         record |= {"word_vectors": vectors_digest, "label_names": list(corpus.label_names), "vocabulary": dict(sizes)}
+        record |= {"vocabularies": " ".join(vocabularies)}
         if (old := self._record()) is None:
             self.write(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
-        for name, what in (("digest", f"corpus {corpus.name}"), ("word_vectors", "word vectors")):
+        checked = {"digest": f"corpus {corpus.name}", "vocabularies": "vocabulary", "word_vectors": "word vectors"}
+        for name, what in checked.items():
             if old is not None and old.get(name) != record[name]:
                 raise DataError(
                     f"--workdir {self.path}: its run was started on other data ({what}, digest "

@@ -6,6 +6,7 @@ vocabulary) or `Subwords` (a sentencepiece model).
 """
 
 import dataclasses
+import hashlib
 import io
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,7 +45,8 @@ class Codec(Protocol):
     def unknown(self, text: str) -> list[str]:
         """The parts of `text` that the vocabulary lacks."""
 
-    def save(self, path: Path) -> None: ...
+    def content(self) -> bytes:
+        """Its vocabulary as it is stored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Words:
     def unknown(self, text: str) -> list[str]:
         return [token for token in self.split(text) if token not in self.vocabulary.ids]
 
-    def save(self, path: Path) -> None:
-        self.vocabulary.save(path)
+    def content(self) -> bytes:
+        return self.vocabulary.content()
 
 
 class Subwords:
@@ -142,8 +144,8 @@ class Subwords:
         taken_for_blanks = [_BLANK] * text.count(_BLANK)
         return [piece for piece, id in zip(pieces, ids) if id == UNKNOWN] + taken_for_blanks
 
-    def save(self, path: Path) -> None:
-        path.write_bytes(self.model)
+    def content(self) -> bytes:
+        return self.model
 
 
 def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
@@ -200,7 +202,16 @@ def _codec_path(folder: Path, role: str, config) -> Path:
 
 def save_codecs(codecs: Mapping[str, Codec], folder: Path, config) -> None:
     for role, codec in codecs.items():
-        codec.save(_codec_path(folder, role, config))
+        _codec_path(folder, role, config).write_bytes(codec.content())
+
+
+def digest(codecs: Mapping[str, Codec]) -> str:
+    """SHA-256 of the vocabularies: ids mean something under the very same ones only."""
+    return hashlib.sha256(b"".join(hashlib.sha256(codec.content()).digest() for codec in codecs.values())).hexdigest()
+
+
+def holds_codecs(folder: Path, config) -> bool:
+    return all(_codec_path(folder, role, config).is_file() for role in tokenizers(config))
 
 
 def load_codecs(folder: Path, config) -> dict[str, Codec]:

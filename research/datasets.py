@@ -1,6 +1,7 @@
 """A corpus as a run sees it: splits or folds, vocabularies from the training part alone, and tables of ids."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -137,8 +138,9 @@ def _check_classes(labels: np.ndarray, splits: dict[str, np.ndarray], corpus: Co
             raise DataError(f"corpus '{corpus.name}': {where} has no example of class {', '.join(missing)}; {hint}")
 
 
-def build(corpus: Corpus, config) -> Prepared:
-    """The datasets of a run; ConfigError or DataError where they cannot be made."""
+def build(corpus: Corpus, config, codecs: Mapping[str, Codec] | None = None) -> Prepared:
+    """The datasets of a run; ConfigError or DataError where they cannot be made. codecs: of a translation run that goes
+    on, so that they are not learned again."""
     data = config.data
     buckets = make_buckets(data.buckets, tuple(roles(config)))
     if data.min_count < 1 or data.max_vocabulary < 0:
@@ -149,7 +151,7 @@ def build(corpus: Corpus, config) -> Prepared:
     return (
         _labelled(corpus, config, sizes, buckets)
         if config.task == "classification"
-        else _parallel(corpus, config, sizes, buckets)
+        else _parallel(corpus, config, sizes, buckets, codecs)
     )
 
 
@@ -185,7 +187,9 @@ def _check_batch(config, size: int) -> None:
         raise ConfigError(f"train.batch_size = {config.train.batch_size} is more than {size} training examples")
 
 
-def _parallel(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Lengths, ...]) -> Prepared:
+def _parallel(
+    corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Lengths, ...], codecs: Mapping[str, Codec] | None
+) -> Prepared:
     """Translation: training pairs longer than the last bucket are left out; for longer sentences of the other splits
     there are longer buckets, so none is cut or dropped. Every sentence ends in </s>."""
     if config.folds > 1:
@@ -196,7 +200,7 @@ def _parallel(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Leng
         role: [text for split in corpus.splits.values() for text in split[name]] for role, name in columns.items()
     }
     texts = {split: {role: [sentences[role][i] for i in places[split]] for role in columns} for split in places}
-    codecs = make_codecs(texts["train"], config)
+    codecs = codecs or make_codecs(texts["train"], config)
     ids = {
         split: {role: [[*codecs[role].encode(text), EOS] for text in texts[split][role]] for role in columns}
         for split in places

@@ -148,12 +148,13 @@ class Vocabulary:
             return [self.ids[token] for token in tokens if token in self.ids]
         return [self.ids.get(token, UNKNOWN) for token in tokens]
 
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.tokens, ensure_ascii=False, indent=0), encoding="utf-8")
+    def content(self) -> bytes:
+        """As it is stored."""
+        return json.dumps(self.tokens, ensure_ascii=False, indent=0).encode("utf-8", "surrogatepass")
 
     @classmethod
     def load(cls, path: Path, reserved: tuple[str, ...] = RESERVED) -> "Vocabulary":
-        """What `save` wrote; DataError where the file is missing or no vocabulary with these reserved tokens."""
+        """From a file of `content`; DataError where the file is missing or no vocabulary with these reserved tokens."""
         try:
             return cls(tuple(json.loads(path.read_text(encoding="utf-8"))), reserved)
         except (OSError, ValueError, TypeError) as error:

@@ -92,14 +92,14 @@ def test_words_that_no_vocabulary_of_this_task_reserves_are_words(tmp_path):
     """In classification a text may hold sentence marks, at whatever ids its counts give them."""
     known = Vocabulary.build([["</s>", "<s>", "</s>", "<s>"], ["<s>", "a"]])
     assert known.tokens == SENTENCE[:3] + SENTENCE[3:] + ("a",)
-    known.save(tmp_path / "v.json")
+    (tmp_path / "v.json").write_bytes(known.content())
     assert Vocabulary.load(tmp_path / "v.json").encode(["</s>", "a", "<s>"]) == [EOS, 4, 2]
     assert Vocabulary.load(tmp_path / "v.json", SENTENCE).encode(["</s>", "a", "<s>"]) == [UNKNOWN, 4, UNKNOWN]
 
 
 def test_vocabulary_survives_its_file(tmp_path):
     known = Vocabulary.build([["a\nb", '"', "\x85", "好", "x"]])
-    known.save(tmp_path / "v.json")
+    (tmp_path / "v.json").write_bytes(known.content())
     assert Vocabulary.load(tmp_path / "v.json") == known
     (tmp_path / "v.json").write_text('["<pad>", "a"]')
     with pytest.raises(DataError, match="not a vocabulary"):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import cli, describe, predict, report, run, steps
-from research import translation
+from research import datasets, translation
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
 from research.datasets import pack
 from research.errors import ConfigError, DataError
@@ -131,8 +131,14 @@ def test_an_interrupted_run_ends_as_one_that_was_not(bench, finished, tmp_path, 
         patch.setattr(cli, "stop_signals", functools.partial(stop_after, 15))
         outcome = call(run.main, *bench.arguments(tmp_path / "W", {"train.checkpoint_seconds": 0}))
     assert outcome.code == 75
-    again = bench.run(tmp_path / "W", {"train.checkpoint_seconds": 0})
+    shutil.copytree(tmp_path / "W", tmp_path / "V")
+    with monkeypatch.context() as patch:  # its vocabulary is there: learning it anew takes long on a large corpus
+        patch.setattr(datasets, "make_codecs", lambda *arguments: pytest.fail("learned again"))
+        again = bench.run(tmp_path / "W", {"train.checkpoint_seconds": 0})
     assert again["metrics"] == result_of(finished)["metrics"]
+    path = tmp_path / "V" / "replica_00" / "vocabulary.json"
+    path.write_text(json.dumps([*json.loads(path.read_text())[:-1], "other"]))
+    bench.refused(3, r"on other data \(vocabulary, digest", tmp_path / "V", {"train.checkpoint_seconds": 0})
 
 
 def test_replicas_together_are_replicas_in_turn(bench, tmp_path):
@@ -230,8 +236,10 @@ def damaged(finished: Path, tmp_path: Path) -> Path:
 def test_a_vocabulary_of_another_run(finished, tmp_path):
     folder = damaged(finished, tmp_path)
     path = folder / "replica_00" / "vocabulary.json"
-    path.write_text(json.dumps([*json.loads(path.read_text()), "more", "words"]))
-    refused(3, r"its vocabulary of source has 16 entries, the run's 14", predict.main, "--workdir", folder)
+    tokens = json.loads(path.read_text())
+    for other in ([*tokens, "more", "words"], tokens[:-1], [*tokens[:-1], "other"]):
+        path.write_text(json.dumps(other))
+        refused(3, r"its vocabulary is not the one of its training", predict.main, "--workdir", folder)
     path.write_text("[1, 2")
     refused(3, r"vocabulary\.json: not a vocabulary", predict.main, "--workdir", folder)
 
@@ -398,7 +406,7 @@ def test_subwords_keep_the_text_and_say_what_is_unknown(tmp_path):
     assert [model.decode(model.encode(text)) for text in texts[:2]] == texts[:2]
     assert model.unknown("Ein Mann 猫") == ["猫"] and len(model) == 60
     assert all(id >= 4 for text in texts for id in model.encode(text))
-    model.save(tmp_path / "m.model")
+    (tmp_path / "m.model").write_bytes(model.content())
     assert Subwords.load(tmp_path / "m.model", lower=False).encode(texts[0]) == model.encode(texts[0])
     lower = Subwords.train(texts, kind="unigram", size=30, lower=True)
     assert lower.decode(lower.encode("EIN Mann")) == "ein mann"
