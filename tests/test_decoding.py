@@ -137,6 +137,21 @@ def test_sentences_of_a_batch_do_not_see_one_another():
         assert lengths.max() <= limit
 
 
+def test_the_loop_ends_when_all_sentences_are_finished():
+    """Not at the limit of 16: after the first </s>, which three beams of one step cannot beat."""
+    logits, turns = table(0), []
+    logits[2, :, :, EOS] += 100.0
+    logits[:2, :, :, EOS] -= 100.0
+
+    def counted(cache, tokens, position):
+        jax.debug.callback(lambda position: turns.append(int(position)), position)
+        return step(logits)(cache, tokens, position)
+
+    found = jax.jit(lambda: beam_search(counted, jnp.full((2, 2), BOS), jnp.full(2, 16), 16, Search(beam=2, best=2)))()
+    jax.effects_barrier()
+    assert sorted(turns) == [0, 1, 2] and (np.asarray(found.tokens)[:, :, 2] == EOS).all()
+
+
 def test_length_penalty():
     """Wu et al. 2016, equation 14: (5 + 7)^0.6 / 6^0.6 = 2^0.6."""
     assert length_penalty(7, 0.6) == pytest.approx(2**0.6)

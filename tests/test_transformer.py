@@ -828,6 +828,19 @@ def test_impossible_fields_are_refused(changes, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.usefixtures("quick_compilation")
+def test_half_precision_keeps_parameters_and_loss_in_single():
+    """A whole step in bfloat16: the loss within 1 % of float32's, gradients in float32 and not far either."""
+    examples = (sentences(4, 2, 3), sentences(3, 4, 1, seed=1))
+    values = variables(model())
+    slope = lambda net: jax.jit(jax.value_and_grad(lambda v: Translation(net, 0.1).loss(v, batch(*examples), KEY)[0]))
+    (wanted, gradients), (found, halved) = (slope(model(dtype=dtype))(values) for dtype in ("float32", "bfloat16"))
+    assert found == pytest.approx(float(wanted), rel=0.01) and found != wanted
+    for one, other in zip(*map(jax.tree.leaves, (gradients, halved))):
+        assert other.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, atol=0.1 * np.abs(one).max() + 1e-3)
+
+
 def test_one_matrix_for_two_vocabularies_is_refused():
     config = base.get_config().model
     with pytest.raises(ConfigError, match=r"model\.share = all needs data\.joint = True"):
