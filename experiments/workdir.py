@@ -149,9 +149,7 @@ class Workdir:
         """Whether training has begun in it."""
         return self._record() is not None
 
-    def start(
-        self, corpus: Corpus, sizes: Mapping[str, int], vocabularies: Sequence[str], vectors_digest: str
-    ) -> None:
+    def start(self, corpus: Corpus, sizes: Mapping[str, int], vocabularies: Sequence[str], vectors_digest: str) -> None:
         """Records what the run is, or refuses to go on with another corpus, other vocabularies (digests, one a fold) or
         other word vectors (DataError)."""
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
