@@ -12,20 +12,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.report import ablation_table, headline_split, read_json, time_text
 from experiments.statistics import holm, paired_difference, summary
 from experiments.workdir import write_json
-from research.errors import ConfigError, DataError
+from research.errors import ConfigError
 
 BASELINE = "baseline"
 # The study sets these: a cell is one seed, so that the seeds of two variants can be paired.
 OWN_FIELDS = ("seed", "replicas")
 
 Axes = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Axis -> variant -> {field: value}."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Study:
     Args:
         paper: its short name.
         config: path of the baseline configuration.
-        axes: axis -> variant -> {field: value}. Every variant changes one field.
-        metric: compared on the test split (dev where there is none).
+        axes: the baseline with its overrides -> axes. Every variant changes one field.
+        metric: compared on the test split (dev where there is none), unless --metric names another.
         also: (split, metric) of further columns of the table, without a comparison.
         linked: sets of fields that mean something only together, such as a pooling and its k, and count as one.
         needs: variant -> a field that must be set in the baseline for the variant to make sense.
@@ -45,20 +49,23 @@ class Study:
 
     paper: str
     config: str
-    axes: Axes
+    axes: Callable[[ConfigDict], Axes]
     metric: str = "accuracy"
     also: tuple[tuple[str, str], ...] = ()
     linked: tuple[frozenset[str], ...] = ()
     needs: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
 
-    def __post_init__(self):
-        names = [name for variants in self.axes.values() for name in variants]
+    def resolve(self, baseline: ConfigDict) -> Axes:
+        """The axes around a baseline, with what a study promises checked."""
+        axes = self.axes(baseline)
+        names = [name for variants in axes.values() for name in variants]
         assert len(set(names)) == len(names) and BASELINE not in names, "the names of variants must differ"
         assert set(self.needs) <= set(names), "needs names a variant that does not exist"
-        for variants in self.axes.values():
+        for variants in axes.values():
             for name, change in variants.items():
                 assert len(change) == 1 or frozenset(change) in self.linked, f"{name} changes more than one field"
+        return axes
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Plan:
     study: Study
     config: str
     overrides: list[str]
+    metric: str
     fields: dict[str, Any]
     variants: dict[str, Variant]
 
@@ -86,31 +94,35 @@ class Plan:
         return [*self.overrides, *self.variants[name].overrides, "replicas=1", f"seed={seed}"]
 
 
-def fields_of(config: str, overrides: Sequence[str]) -> dict[str, Any]:
+def fields_of(config: ConfigDict) -> dict[str, Any]:
     """Every field of a configuration by dotted name, with values as JSON gives them back (lists for tuples)."""
-    return json.loads(json.dumps(cli.flatten(cli.load_config(config, overrides))))
+    return json.loads(json.dumps(cli.flatten(config)))
 
 
-def make_plan(study: Study, config: str, overrides: Sequence[str]) -> Plan:
+def make_plan(study: Study, config: str, overrides: Sequence[str], metric: str = "") -> Plan:
     """Resolves the baseline and every variant, so that a field that does not exist ends the study before it starts.
+    metric: empty for the study's.
 
     Raises:
-        ConfigError: an override cannot be applied, or sets what the study sets itself.
+        ConfigError: an override cannot be applied, or sets what the study sets itself; the baseline is another paper's.
     """
     for override in overrides:
         if override.split("=")[0] in OWN_FIELDS:
             raise ConfigError(f"--config.{override}: a study sets {' and '.join(OWN_FIELDS)} itself; use --seeds N")
-    fields = fields_of(config, overrides)
+    baseline = cli.load_config(config, overrides)
+    if baseline.get("paper") != study.paper:
+        raise ConfigError(f"--config {config}: of paper '{baseline.get('paper')}', but the study is of {study.paper}")
+    fields = fields_of(baseline)
     variants = {BASELINE: Variant("", [], {})}
-    for axis, members in study.axes.items():
+    for axis, members in study.resolve(baseline).items():
         for name, change in members.items():
             own = [f"{key}={_text(value)}" for key, value in change.items()]
-            values = fields_of(config, [*overrides, *own])
+            values = fields_of(cli.load_config(config, [*overrides, *own]))
             changes = {key: [fields[key], values[key]] for key in fields if fields[key] != values[key]}
             needed = study.needs.get(name, "")
             variants[name] = Variant(axis, own, changes, needed if needed and not fields[needed] else "")
     fields = {key: value for key, value in fields.items() if key not in OWN_FIELDS}
-    return Plan(study, config, list(overrides), fields, variants)
+    return Plan(study, config, list(overrides), metric or study.metric, fields, variants)
 
 
 def _text(value: Any) -> str:
@@ -156,8 +168,8 @@ def check_workdir(plan: Plan, workdir: Path) -> None:
             raise ConfigError(f"{workdir} holds cells but no ablation.json to say of what; choose another --workdir")
         return
     old = read_json(path, ("metric", "baseline", "rows"))
-    if old["metric"] != plan.study.metric:
-        raise ConfigError(f"{workdir} holds a study of {old['metric']}, not {plan.study.metric}; choose another one")
+    if old["rows"] and old["metric"] != plan.metric:  # without rows, its first cell may have lacked the metric
+        raise ConfigError(f"{workdir} holds a study of {old['metric']}, not {plan.metric}; choose another one")
     differing = [
         f"{key} ({old['baseline'].get(key, 'absent')} there, {plan.fields.get(key, 'absent')} here)"
         for key in sorted(old["baseline"].keys() | plan.fields.keys())
@@ -184,14 +196,20 @@ def finished(plan: Plan, workdir: Path) -> dict[str, dict[int, dict]]:
 
 def collect(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> dict:
     """The content of `ablation.json`: one row a variant with its summary and its difference from the baseline over
-    the seeds that both have, p-values corrected over the whole study."""
-    metric, rows, split = plan.study.metric, [], None
+    the seeds that both have, p-values corrected over the whole study.
+
+    Raises:
+        ConfigError: a cell has no such metric; the message lists those that it has.
+    """
+    metric, rows, split = plan.metric, [], None
     values: dict[str, dict[int, float]] = {}
     for name, results in cells.items():
         for seed, result in results.items():
             split = headline_split(result["metrics"])
-            if metric not in result["metrics"][split]:
-                raise DataError(f"{name}, seed {seed}: its result has no {metric} on split {split}")
+            if metric not in (known := result["metrics"][split]):
+                raise ConfigError(
+                    f"--metric {metric}: {name}, seed {seed} has none on split {split}; it has {', '.join(known)}"
+                )
             values.setdefault(name, {})[seed] = result["metrics"][split][metric]["mean"]
         common = sorted(values[name].keys() & values.get(BASELINE, {}).keys())
         compared = {"difference": None, "ci95": None, "p": None, "n": 0}
@@ -241,6 +259,7 @@ def _command(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> str:
     words = ["python", "-m", f"experiments.ablations.{plan.study.paper}"]
     words += ["--workdir", f"runs/{plan.study.paper}_ablation"]
     words += ["--config", plan.config] if plan.config != plan.study.config else []
+    words += ["--metric", plan.metric] if plan.metric != plan.study.metric else []
     chosen = [name for name in cells if name != BASELINE]
     words += ["--variants", ",".join(chosen)] if chosen and chosen != select(plan, "") else []
     words += ["--seeds", str(max((len(results) for results in cells.values()), default=1))]
@@ -279,7 +298,8 @@ def run_study(
         run_cell: trains one cell, given its overrides and folder, or resumes it; returns its result.
 
     Raises:
-        ConfigError: the folder is another study's, or a cell cannot be configured (the message names it).
+        ConfigError: the folder is another study's, or a cell (the message names it) cannot be configured or has no such
+            metric.
     """
     check_workdir(plan, workdir)
     try:
@@ -293,32 +313,33 @@ def run_study(
     if len(left) < len(cells):
         print(f"{len(cells) - len(left)} of {len(cells)} cells were finished before", flush=True)
     start = time.monotonic()
-    for position, (name, seed) in enumerate(left, 1):
-        try:
-            result = run_cell(plan.cell(name, seed), workdir / name / f"seed_{seed}")
+    try:
+        for position, (name, seed) in enumerate(left, 1):
+            try:
+                result = run_cell(plan.cell(name, seed), workdir / name / f"seed_{seed}")
+            except ConfigError as error:
+                raise ConfigError(f"{name}, seed {seed}: {error}") from error
             write_study(plan, workdir)
-        except ConfigError as error:
-            raise ConfigError(f"{name}, seed {seed}: {error}") from error
-        except KeyboardInterrupt as error:
-            raise cli.Interrupted(f"stopped; finished cells are kept in {workdir}, the same command goes on") from error
-        split = headline_split(result["metrics"])
-        value = result["metrics"][split][plan.study.metric]["mean"]
-        remaining = (time.monotonic() - start) / position * (len(left) - position)
-        print(
-            f"[{len(cells) - len(left) + position}/{len(cells)}] {name} seed {seed}: {split} {plan.study.metric} "
-            f"{value:.2f}, {time_text(result['seconds'])}; about {time_text(remaining)} left",
-            flush=True,
-        )
+            split = headline_split(result["metrics"])
+            value = result["metrics"][split][plan.metric]["mean"]
+            remaining = (time.monotonic() - start) / position * (len(left) - position)
+            print(
+                f"[{len(cells) - len(left) + position}/{len(cells)}] {name} seed {seed}: {split} {plan.metric} "
+                f"{value:.2f}, {time_text(result['seconds'])}; about {time_text(remaining)} left",
+                flush=True,
+            )
+    except KeyboardInterrupt as error:
+        raise cli.Interrupted(f"stopped; finished cells are kept in {workdir}, the same command goes on") from error
 
 
 def listing(plan: Plan) -> str:
     """One line a variant: its name, what it changes, and why it would not run."""
     lines = [f"{BASELINE}  {plan.config} {' '.join(plan.overrides)}".rstrip()]
     width = max(map(len, plan.variants))
-    for axis, members in plan.study.axes.items():
+    members = [(name, variant) for name, variant in plan.variants.items() if name != BASELINE]
+    for axis, group in groupby(members, key=lambda member: member[1].axis):
         lines.append(f"{axis}:")
-        for name in members:
-            variant = plan.variants[name]
+        for name, variant in group:
             why = f" (needs --config.{variant.missing}=VALUE)" if variant.missing else ""
             why = why or ("" if variant.changes else " (as the baseline: not run)")
             lines.append(f"  {name:{width}}  {' '.join(variant.overrides)}{why}")
@@ -335,7 +356,7 @@ def command(study: Study, argv: Sequence[str], run: Callable[..., dict] | None =
         f"""examples:
   {name} --list
   {name} --workdir runs/{study.paper}_ablation
-  {name} --workdir runs/{study.paper}_ablation --variants '{next(iter(next(iter(study.axes.values()))))}' --seeds 3
+  {name} --workdir runs/{study.paper}_ablation --seeds 3
   {name} --workdir runs/short --config.train.epochs=5
 {"".join(f"  {name} {line}{chr(10)}" for line in study.examples)}
 Run the same command again to go on after an interruption: finished cells are skipped. More seeds or variants may
@@ -345,12 +366,13 @@ be added in the same folder. --config.FIELD=VALUE changes a field of the baselin
     parser.add_argument("--config", default=study.config, help="baseline configuration (default: %(default)s)")
     parser.add_argument("--variants", default="", help="comma-separated names or patterns, as 'x_*' (default: all)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1 of every variant (default: 5)")
+    parser.add_argument("--metric", default=study.metric, help="metric to compare (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="print the variants and end")
     rest, overrides = cli.split_overrides(argv)
     args = parser.parse_args(rest)
     if args.seeds < 1:
         raise ConfigError(f"--seeds: {args.seeds} is below 1")
-    plan = make_plan(study, args.config, overrides)
+    plan = make_plan(study, args.config, overrides, args.metric)
     if args.list:
         print(listing(plan))
         return

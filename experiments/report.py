@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from experiments import cli
 from experiments.statistics import summary
 from research.errors import ConfigError, DataError
@@ -74,8 +76,9 @@ def read_result(path: Path, paper: str) -> dict:
     result = read_json(path, RESULT_KEYS)
     if result["paper"] != paper:
         raise DataError(f"{path}: a result of paper '{result['paper']}' in the folder of '{paper}'; move it")
-    split = headline_split(result["metrics"], path)
-    for metric, stored in result["metrics"][split].items():
+    metrics = result["metrics"]
+    shown = ((split, *item) for split in shown_splits(metrics, path) for item in metrics[split].items())
+    for split, metric, stored in shown:
         try:
             true = summary(stored["values"])
             agree = all(_close(stored[key], true[key]) for key in ("mean", "std", "ci95", "n"))
@@ -102,6 +105,12 @@ def headline_split(metrics: Mapping, path: Path | str = "result") -> str:
         if metrics.get(split):
             return split
     raise DataError(f"{path}: metrics of neither test nor dev; run it again with a dev or test split")
+
+
+def shown_splits(metrics: Mapping, path: Path | str = "result") -> list[str]:
+    """The splits that a table of results has a line for: that of `headline_split`, and further test splits."""
+    first = headline_split(metrics, path)
+    return [first, *(split for split, found in metrics.items() if found and split not in ("dev", first))]
 
 
 def published(root: Path, config: str) -> dict:
@@ -163,26 +172,28 @@ def machine_text(environment: Mapping) -> str:
 
 
 def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
-    """One line a run: corpus, every metric with its interval, the paper's number, size, time and machine; then the
-    commands.
+    """One line a run and test split: corpus, every metric with its interval, the paper's number, size, time and
+    machine; then sacreBLEU's signatures and the commands.
 
     Args:
         results: run -> content of its result file.
         root: the repository, where the configurations lie.
         link: what stands before a path of the repository in a link, such as "../".
     """
-    splits = {run: headline_split(result["metrics"]) for run, result in results.items()}
-    shown = [m for m in METRICS if any(m in result["metrics"][splits[run]] for run, result in results.items())]
+    lines = [(run, result, split) for run, result in results.items() for split in shown_splits(result["metrics"])]
+    shown = [m for m in METRICS if any(m in result["metrics"][split] for _, result, split in lines)]
     rows = []
-    for run, result in results.items():
-        measured, paper = result["metrics"][splits[run]], published(root, result["config"])
+    for run, result, split in lines:
+        measured = result["metrics"][split]
+        paper = published(root, result["config"]) if split == headline_split(result["metrics"]) else {}
         theirs = ", ".join(f"{METRICS[m]} {paper[m]}" for m in METRICS if m in paper)
+        intervals = bootstrap_intervals(result, split)
         rows.append(
             [
                 f"[{result['paper']}/{run}]({link}{result['config']})",
-                f"{result['data'].get('corpus', '–')} ({splits[run]})",
+                f"{result['data'].get('corpus', '–')} ({split})",
                 f"{theirs} ({paper['where']})" if theirs and "where" in paper else theirs or "–",
-                *(_measured(measured.get(m)) for m in shown),
+                *(_measured(measured.get(m), intervals.get(m)) for m in shown),
                 str(max(stored["n"] for stored in measured.values())),
                 f"{result['params']:,}",
                 time_text(result["seconds"]),
@@ -190,11 +201,31 @@ def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
             ]
         )
     head = ["configuration", "corpus", "paper", *(METRICS[m] for m in shown), "n", "parameters", "time", "machine"]
-    commands = "".join(f"{result['command']}\n" for result in results.values())
-    return (
-        "Mean ± standard deviation over n seeds or folds, and the 95 % interval of the mean (Student's t).\n\n"
-        f"{table(head, rows, 3)}\n```\n{commands}```\n"
-    )
+    about = "Mean ± standard deviation over n seeds or folds, and the 95 % interval of the mean (Student's t)."
+    if any(bootstrap_intervals(result, split) for _, result, split in lines):
+        about += " Where n is 1, the brackets hold sacreBLEU's 95 % bootstrap interval over the sentences instead."
+    blocks = [signatures_text(results), "".join(f"{result['command']}\n" for result in results.values())]
+    return f"{about}\n\n{table(head, rows, 3)}" + "".join(f"\n```\n{block}```\n" for block in blocks if block)
+
+
+def bootstrap_intervals(result: Mapping, split: str) -> dict[str, list[float]]:
+    """Metric -> the interval over the split's sentences, where it is stored and there is none over replicas."""
+    stored = result.get("bootstrap", [])
+    found = stored[0].get(split, {}) if len(stored) == 1 else {}
+    return {metric: interval for metric, interval in found.items() if interval is not None}
+
+
+def signatures_text(results: Mapping[str, dict]) -> str:
+    """One line a distinct signature of sacreBLEU: its metric, and its runs where another run's is another one."""
+    text = ""
+    for metric, name in METRICS.items():
+        runs: dict[str, list[str]] = {}
+        for run, result in results.items():
+            if metric in result["signatures"]:
+                runs.setdefault(result["signatures"][metric], []).append(run)
+        for signature, those in runs.items():
+            text += f"{name} of {', '.join(those)}: {signature}\n" if len(runs) > 1 else f"{name}: {signature}\n"
+    return text
 
 
 def ours_text(result: Mapping) -> str:
@@ -206,8 +237,10 @@ def ours_text(result: Mapping) -> str:
     return f"{numbers} (n = {count}); {time_text(result['seconds'])} on {machine_text(result['environment'])}"
 
 
-def _measured(stored: Mapping | None) -> str:
-    return "–" if stored is None else f"{spread_text(stored)} {interval_text(stored['ci95'])}".removesuffix(" –")
+def _measured(stored: Mapping | None, bootstrap: Sequence[float] | None) -> str:
+    if stored is None:
+        return "–"
+    return f"{spread_text(stored)} {interval_text(stored['ci95'] or bootstrap)}".removesuffix(" –")
 
 
 def ablation_table(study: Mapping) -> str:
@@ -374,7 +407,10 @@ def compare(workdirs: Sequence[Path], split: str) -> str:
     """
     if len(set(workdirs)) < 2:
         raise ConfigError("--compare: name two or more different workdirs, the baseline first")
-    systems, references, language = {}, None, ""
+    from research.translation import compare as paired  # imported on use: JAX is not needed for anything else here
+    from research.translation import scored_words
+
+    systems, references, tokenize = {}, None, ""
     for workdir in workdirs:
         paths = [workdir / "replica_00" / f"{split}.{kind}.txt" for kind in ("translations", "references")]
         if not all(path.is_file() for path in paths):
@@ -383,10 +419,8 @@ def compare(workdirs: Sequence[Path], split: str) -> str:
         if references not in (None, theirs) or len(translations) != len(theirs):
             raise DataError(f"{paths[1]}: not the references of {workdirs[0]}; compare runs on the same split")
         systems[str(workdir)], references = translations, theirs
-        language = read_json(workdir / "config.json", ("config",))["config"]["data"]["target"]
-    from research.translation import compare as paired  # JAX is not needed for anything else here
-
-    found = paired(systems, references, language)
+        tokenize = scored_words(ConfigDict(read_json(workdir / "config.json", ("config",))["config"]))
+    found = paired(systems, references, tokenize)
     head = ["run", *(f"{METRICS[metric]}, 95 % interval, p" for metric in found)]
     text = lambda x: f"{x.score:.2f} ± {x.ci:.2f}, {p_text(x.p_value)}"
     rows = [[name, *(text(results[n]) for results in found.values())] for n, name in enumerate(systems)]

@@ -1,21 +1,25 @@
 """The engine of the ablation studies with a fake runner, and the studies themselves against their models."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from experiments import cli
 from experiments.ablate import Study, collect, command, finished, make_plan, select
-from experiments.ablations.textcnn import STUDY
+from experiments.ablations import textcnn, transformer
+from experiments.run import search_of, settings_of
+from research.batches import Batch
+from research.codecs import roles
+from research.datasets import split_indices
 from research.errors import ConfigError, DataError
 from research.optimizers import make_optimizer
-from research.textcnn import make_model
+from research.tasks import Task, make_task
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -27,7 +31,8 @@ def get_config():
 
 
 class FakeRunner:
-    """Writes a result whose accuracy is 80 + width + seed / 2 (+ seed * rate), and remembers the cells it ran."""
+    """Writes a result with accuracy 80 + width + seed / 2 (+ seed * rate) and as loss what that lacks to 100, and
+    remembers the cells it ran."""
 
     def __init__(self):
         self.cells, self.fail = [], {}
@@ -41,7 +46,8 @@ class FakeRunner:
         assert config.replicas == 1 and quiet
         accuracy = 80 + config.model.width + config.seed / 2 + config.seed * config.model.rate
         score = {"mean": accuracy, "std": None, "ci95": None, "n": 1, "values": [accuracy]}
-        result = {"metrics": {"dev": {"accuracy": {**score, "mean": 1.0}}, "test": {"accuracy": score}}}
+        test = {"accuracy": score, "loss": {**score, "mean": 100 - accuracy}}
+        result = {"metrics": {"dev": {"accuracy": {**score, "mean": 1.0}}, "test": test}}
         result["metrics"]["hard"] = {"accuracy": {**score, "mean": accuracy / 2}}
         result |= {"params": 7, "seconds": 2.0, "data": {"corpus": "toy"}, "environment": {"device": "abacus"}}
         workdir.mkdir(parents=True)
@@ -56,7 +62,7 @@ def study(tmp_path):
     return Study(
         paper="toy",
         config=str(path),
-        axes={
+        axes=lambda baseline: {
             "width": {"width_2": {"model.width": 2}, "width_3": {"model.width": 3}},
             "rate": {"rate_1": {"model.rate": 1.0}},
             "pooling": {"k_2": {"model.pool": "k_max", "model.k": 2}},
@@ -150,12 +156,11 @@ def test_the_folder_of_another_study_is_refused(study, tmp_path):
     with pytest.raises(ConfigError, match=r"another study: model\.rate \(0\.5 there, 0\.25 here\)"):
         command(study, [*arguments, "--config.model.rate=0.25"], runner)
 
-    moved = Study(study.paper, study.config, {"width": {"width_2": {"model.width": 1}}})
+    moved = Study(study.paper, study.config, lambda baseline: {"width": {"width_2": {"model.width": 1}}})
     with pytest.raises(ConfigError, match="variant width_2"):
         command(moved, arguments, runner)
-    other_metric = Study(study.paper, study.config, study.axes, metric="bleu", linked=study.linked)
-    with pytest.raises(ConfigError, match="study of accuracy, not bleu"):
-        command(other_metric, arguments, runner)
+    with pytest.raises(ConfigError, match="study of accuracy, not loss"):
+        command(study, [*arguments, "--metric", "loss"], runner)
 
     (folder / "ablation.json").unlink()
     with pytest.raises(ConfigError, match=r"no ablation\.json"):
@@ -204,104 +209,219 @@ def test_list_needs_no_workdir(study, capsys):
 
 
 def test_a_variant_changes_one_field_unless_the_fields_are_linked(study):
+    resolve = lambda axes: make_plan(Study("toy", study.config, lambda baseline: axes), study.config, [])
     with pytest.raises(AssertionError, match="two changes more than one field"):
-        Study("toy", study.config, {"axis": {"two": {"model.width": 2, "model.rate": 0.1}}})
+        resolve({"axis": {"two": {"model.width": 2, "model.rate": 0.1}}})
     with pytest.raises(AssertionError, match="names of variants must differ"):
-        Study("toy", study.config, {"a": {"x": {"model.width": 2}}, "b": {"x": {"model.width": 1}}})
+        resolve({"a": {"x": {"model.width": 2}}, "b": {"x": {"model.width": 1}}})
 
 
-def test_a_result_without_the_metric_is_named(study, tmp_path):
+def test_axes_may_follow_the_baseline_of_the_study_s_paper(study):
+    axes = lambda baseline: {"width": {"twice": {"model.width": 2 * baseline.model.width}}}
+    twice = dataclasses.replace(study, axes=axes)
+    assert make_plan(twice, study.config, ["model.width=5"]).variants["twice"].changes == {"model.width": [5, 10]}
+    with pytest.raises(ConfigError, match=r"toy\.py: of paper 'esim', but the study is of toy"):
+        make_plan(twice, study.config, ["paper=esim"])
+
+
+def test_another_metric_is_compared_and_stands_in_the_command(study, tmp_path):
+    command(study, ["--workdir", str(tmp_path / "W"), "--seeds", "2", "--metric", "loss"], FakeRunner())
+    assert rows_of(tmp_path / "W")["width_2"]["difference"] == 1.0, "the accuracy is one less"
+    text = (tmp_path / "W" / "ablation.md").read_text()
+    assert "| loss | seeds |" in text and " --metric loss --seeds 2\n" in text
+    command(study, ["--workdir", str(tmp_path / "other"), "--seeds", "2"], FakeRunner())
+    assert "--metric" not in (tmp_path / "other" / "ablation.md").read_text()
+
+
+def test_an_unknown_metric_lists_those_that_there_are_and_the_cell_is_kept(study, tmp_path):
+    arguments, runner = ["--workdir", str(tmp_path / "W"), "--seeds", "1", "--variants", "width_2"], FakeRunner()
+    for _ in range(2):  # after the first cell, and before another one
+        with pytest.raises(ConfigError, match=r"^--metric blue: baseline, seed 0 has none .* it has accuracy, loss$"):
+            command(study, [*arguments, "--metric", "blue"], runner)
+    assert runner.cells == ["baseline/seed_0"]
+    command(study, [*arguments, "--metric", "loss"], runner)
+    assert runner.cells == ["baseline/seed_0", "width_2/seed_0"]
+
+
+def test_the_cells_of_no_folder_are_none(study, tmp_path):
     plan = make_plan(study, study.config, [])
-    cell = {"metrics": {"test": {"loss": {"mean": 1.0}}}, "params": 1, "seconds": 1.0, "data": {}, "environment": {}}
-    with pytest.raises(DataError, match="baseline, seed 0: its result has no accuracy on split test"):
-        collect(plan, {"baseline": {0: cell}})
-    assert finished(plan, tmp_path / "nothing") == {}
+    assert finished(plan, tmp_path / "nothing") == {} and collect(plan, {})["rows"] == []
 
 
-# TextCNN's study
+# The studies against their models
 
-PLAN = make_plan(STUDY, STUDY.config, [])
+TEXTCNN, TRANSFORMER = (make_plan(study, study.config, []) for study in (textcnn.STUDY, transformer.STUDY))
+MULTI30K = "configs/transformer/multi30k_de_en.py"
 VECTORS = ["word_vectors.path=some.vec", "model.variant=non_static"]
-
 
 TOKENS, LENGTHS = np.arange(48).reshape(4, 12) % 20, np.array([1, 2, 5, 12])
 
 
-def shapes_of(overrides: list[str]) -> dict:
+def task_of(config) -> Task:
+    return make_task(config, sizes=dict.fromkeys(roles(config), 20), num_classes=6)
+
+
+@functools.cache
+def shapes_of(path: str, *overrides: str) -> dict:
     """Collection, name and shape of every variable of a configuration's model."""
-    model = model_of(cli.load_config(STUDY.config, overrides))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS, LENGTHS)
+    config = cli.load_config(path, overrides)
+    bucket = tuple((role, TOKENS.shape[1]) for role in roles(config))
+    shapes = jax.eval_shape(lambda: task_of(config).init(jax.random.key(0), bucket))
     return jax.tree.map(lambda x: x.shape, shapes)
 
 
-def model_of(config):
-    return make_model(config.model, vocab_size=20, num_classes=6, max_length=config.data.buckets[-1])
-
-
-def effect(overrides: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """A batch's logits while training, and the softmax layer's weights after a step, from fixed parameters."""
-    config = cli.load_config(STUDY.config, overrides)
+def filled(path: str, *overrides: str, scale: float) -> dict:
+    """The model's variables with random values, the same for the same shapes."""
     random = np.random.default_rng(0)
-    draw = lambda shape: random.normal(size=shape).astype(np.float32)
-    params = jax.tree.map(draw, shapes_of(overrides)["params"], is_leaf=lambda shape: isinstance(shape, tuple))
-    rows, rngs = jnp.arange(len(LENGTHS)), {"dropout": jax.random.key(1)}
-    logits = model_of(config).apply({"params": params}, TOKENS, LENGTHS, rows, rngs=rngs)
-    weights, optimizer = {"softmax": {"kernel": params["softmax"]["kernel"]}}, make_optimizer(config.optimizer)
-    updates, _ = optimizer.update(weights, optimizer.init(weights), weights)
-    return np.asarray(logits), np.asarray(optax.apply_updates(weights, updates)["softmax"]["kernel"])
+    draw = lambda shape: (scale * random.normal(size=shape)).astype(np.float32)
+    return jax.tree.map(draw, shapes_of(path, *overrides), is_leaf=lambda shape: isinstance(shape, tuple))
 
 
-def idle_parameters(overrides: list[str]) -> list[str]:
-    """Parameters of a configuration's model that its logits do not depend on."""
-    model = model_of(cli.load_config(STUDY.config, overrides))
-    random = np.random.default_rng(0)
-    draw = lambda shape: (0.1 * random.normal(size=shape)).astype(np.float32)  # large scores saturate a softmax
-    params = jax.tree.map(draw, shapes_of(overrides)["params"], is_leaf=lambda shape: isinstance(shape, tuple))
-    gradient = jax.grad(lambda p: jnp.sum(model.apply({"params": p}, TOKENS, LENGTHS)[:, 0] ** 2))(params)
-    return [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradient) if not np.any(g)]
+def loss(path: str, *overrides: str, variables: dict) -> jax.Array:
+    """Of a batch while training."""
+    config = cli.load_config(path, overrides)
+    tokens, lengths = (dict.fromkeys(roles(config), x) for x in (TOKENS, LENGTHS))
+    rows = np.arange(len(LENGTHS))
+    batch = Batch(tokens, lengths, {}, labels=rows, weights=np.ones(len(rows), np.float32), rows=rows)
+    return task_of(config).loss(variables, batch, jax.random.key(1))[0]
 
 
-def differ(overrides: list[str], baseline: tuple[dict, tuple]) -> bool:
-    """Whether the model has other parameters and uses them all, or where they are the same, the logits or the step."""
-    if shapes_of(overrides) != baseline[0]:
-        return not idle_parameters(overrides)
-    return not all(np.allclose(x, y, rtol=1e-4, atol=1e-4) for x, y in zip(effect(overrides), baseline[1]))
+@functools.cache
+def effect(path: str, *overrides: str) -> np.ndarray:
+    """What is left to differ where the parameters have the same shapes: a batch's loss, how to decode, the number of
+    training examples, and the parameters after a step of the optimiser."""
+    config = cli.load_config(path, overrides)
+    variables = filled(path, *overrides, scale=1.0)
+    params, optimizer = variables["params"], make_optimizer(config.optimizer, config.model.get("d_model", 1))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    search = search_of(config)
+    decode = dataclasses.astuple(search) if search else ()
+    data = config.data
+    splits = dict.fromkeys(filter(None, (data.train, data.dev, data.test, *data.more_tests)), 1000)
+    examples = len(split_indices(splits, config, 0)["train"])
+    numbers = [loss(path, *overrides, variables=variables), examples, *decode]
+    return np.concatenate([np.ravel(x) for x in (*numbers, *jax.tree.leaves(optax.apply_updates(params, updates)))])
 
 
-@pytest.fixture(scope="module")
-def baseline():
-    return shapes_of([]), effect([])
+def idle_parameters(path: str, *overrides: str) -> list[str]:
+    """Parameters of a configuration's model that its loss does not depend on."""
+    variables = filled(path, *overrides, scale=0.1)  # large scores saturate a softmax
+    of_params = lambda params: loss(path, *overrides, variables={**variables, "params": params})
+    gradient = jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(of_params))(variables["params"]))
+    return [jax.tree_util.keystr(place) for place, g in gradient if not np.any(g)]
 
 
-@pytest.mark.parametrize("overrides", [[], ["train.epochs=3"]])
-def test_a_configuration_of_the_same_model_has_the_same_effect(overrides, baseline):
-    assert not differ(overrides, baseline)
+def differ(path: str, overrides: list[str], others: list[str]) -> bool:
+    """Whether the model has other parameters and uses them all, or where they are the same, has another effect."""
+    if shapes_of(path, *overrides) != shapes_of(path, *others):
+        return not idle_parameters(path, *overrides)
+    return not np.allclose(effect(path, *overrides), effect(path, *others), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", select(PLAN, ""))
-def test_every_variant_changes_the_model_or_the_loss(name, baseline):
-    assert differ(PLAN.variants[name].overrides, baseline)
+@pytest.fixture
+def quick_compilation():
+    """Without XLA's optimisations, for programs that are large and run once: less than half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("plan", [TEXTCNN, TRANSFORMER], ids=lambda plan: plan.study.paper)
+def test_a_configuration_of_the_same_model_has_the_same_effect(plan, quick_compilation):
+    assert not differ(plan.config, ["train.epochs=3"], [])
+
+
+@pytest.mark.parametrize("name", select(TEXTCNN, ""))
+def test_every_variant_of_textcnn_changes_what_is_trained(name, quick_compilation):
+    assert differ(TEXTCNN.config, TEXTCNN.variants[name].overrides, [])
+
+
+# Without residuals next to nothing of a gradient comes through six layers, so all but the last ones look idle.
+DEEP = "layers_6_residual_off"
+
+
+@pytest.mark.parametrize("name", [name for name in select(TRANSFORMER, "") if name != DEEP])
+def test_every_variant_of_the_transformer_changes_what_is_trained_or_searched(name, quick_compilation):
+    assert differ(TRANSFORMER.config, TRANSFORMER.variants[name].overrides, [])
+
+
+def test_residuals_are_off_in_deep_models_too(quick_compilation):
+    assert differ(TRANSFORMER.config, *(TRANSFORMER.variants[name].overrides for name in (DEEP, "layers_6")))
+
+
+# TextCNN's study
 
 
 def test_variants_of_word_vectors():
-    assert not set(select(PLAN, "")) & {"rand", "static", "non_static", "multichannel"}
+    assert not set(select(TEXTCNN, "")) & {"rand", "static", "non_static", "multichannel"}
     with pytest.raises(ConfigError, match=r"static needs a baseline with word_vectors\.path"):
-        select(PLAN, "static")
-    plan = make_plan(STUDY, STUDY.config, VECTORS)
+        select(TEXTCNN, "static")
+    plan = make_plan(textcnn.STUDY, TEXTCNN.config, VECTORS)
     assert select(plan, "rand,static,non_*,multichannel") == ["rand", "static", "multichannel"]
-    shapes = [shapes_of(VECTORS + plan.variants[name].overrides) for name in ("baseline", "static", "multichannel")]
+    changed = [plan.variants[name].overrides for name in ("baseline", "static", "multichannel")]
+    shapes = [shapes_of(plan.config, *VECTORS, *overrides) for overrides in changed]
     assert [set(tree) for tree in shapes] == [{"params"}, {"params", "constants"}, {"params", "constants"}]
     assert ["embedding" in tree["params"] for tree in shapes] == [True, False, True]
-    rand = cli.load_config(STUDY.config, [*VECTORS, *plan.variants["rand"].overrides])
+    rand = cli.load_config(plan.config, [*VECTORS, *plan.variants["rand"].overrides])
     assert (rand.model.variant, rand.word_vectors.path) == ("rand", "")
 
 
 def test_the_study_covers_the_axes_of_the_issue():
-    values = lambda axis: [next(iter(change.values())) for change in STUDY.axes[axis].values()]
+    values = lambda axis: [next(iter(change.values())) for change in textcnn.AXES[axis].values()]
     assert values("region size") == [(size,) for size in range(1, 11)]
     assert (min(values("feature maps")), max(values("feature maps"))) == (2, 600)
     assert values("dropout") == [tenths / 10 for tenths in range(10)]
-    same = {name for name, v in PLAN.variants.items() if not v.changes} - {"baseline"}
+    same = {name for name, v in TEXTCNN.variants.items() if not v.changes} - {"baseline"}
     assert same == {
         *("region_3_4_5", "maps_100", "activation_relu", "pooling_max", "dropout_0.5", "norm_3", "rand"),
     }, "the baseline itself stands on every axis"
+
+
+# The Transformer's study
+
+
+@pytest.mark.parametrize("config", [TRANSFORMER.config, MULTI30K])
+def test_every_variant_of_the_transformer_can_be_run(config):
+    plan = make_plan(transformer.STUDY, config, [])
+    for name in plan.variants:
+        cell = cli.load_config(config, plan.cell(name, 3))
+        assert (cell.seed, cell.replicas) == (3, 1)
+        assert task_of(cell) and make_optimizer(cell.optimizer, cell.model.d_model)
+        assert settings_of(cell) and search_of(cell)
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "heads", "widths"),
+    [
+        (TRANSFORMER.config, [], (1, 2, 4, 8, 16), (64, 256)),
+        (MULTI30K, [], (1, 2, 4, 8, 16), (128, 512)),
+        (TRANSFORMER.config, ["model.d_model=40"], (1, 2, 4, 8), (20, 80)),
+        (TRANSFORMER.config, ["model.d_model=16", "model.heads=16"], (1, 2, 4, 8, 16), (32,)),
+    ],
+)
+def test_heads_share_the_width_of_the_model(config, overrides, heads, widths):
+    plan = make_plan(transformer.STUDY, config, overrides)
+    names = [f"heads_{number}" for number in heads] + [f"d_model_{size}" for size in widths]
+    assert [name for name in plan.variants if name.startswith(("heads_", "d_model_"))] == names
+    baseline = cli.load_config(config, overrides).model
+    sizes = [(number, baseline.d_model) for number in heads] + [(baseline.heads, size) for size in widths]
+    for name, (number, size) in zip(names, sizes):
+        model = cli.load_config(config, plan.cell(name, 0)).model
+        assert (model.heads, model.d_model) == (number, size)
+        assert model.heads * model.d_k == model.heads * model.d_v == model.d_model
+    shared = [shapes_of(config, *overrides, *plan.variants[f"heads_{number}"].overrides) for number in heads]
+    assert all(shapes == shared[0] for shapes in shared), "the same matrices, and so the same computation"
+
+
+def test_what_equals_the_baseline_is_not_run():
+    same = lambda plan: {name for name in plan.variants if name != "baseline"} - set(select(plan, ""))
+    assert same(TRANSFORMER) == {"heads_4", "dropout_0", "smoothing_0", "positions_sinusoidal", "beam_4"}
+    multi30k = {"heads_4", "layers_3", "smoothing_0.1", "positions_sinusoidal", "beam_4"}
+    assert same(make_plan(transformer.STUDY, MULTI30K, [])) == multi30k
+    moved = make_plan(transformer.STUDY, MULTI30K, ["model.d_model=64", "model.d_k=16", "model.d_v=16"])
+    assert same(moved) == multi30k | {"d_k_16"}, "heads follow the overrides"
+
+
+def test_a_model_without_heads_is_no_baseline():
+    with pytest.raises(ConfigError, match=r"d_model and heads must be at least 1, got 128 and 0"):
+        make_plan(transformer.STUDY, TRANSFORMER.config, ["model.heads=0"])

@@ -94,6 +94,61 @@ def test_metrics_have_columns_and_a_run_without_test_reports_dev(root):
     assert "[74.52, 79.48] | – | 3 |" in readme
 
 
+BLEU = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:{}|smooth:exp|version:2.6.0"
+INSTEAD = "Where n is 1, the brackets hold sacreBLEU's 95 % bootstrap interval over the sentences instead."
+
+
+def translated(run: str, scores: list[float], tokenizer: str = "13a", bootstrap: dict | None = None, **more) -> dict:
+    """The result of a run of translation: BLEU on test, further splits in `more`, an interval a replica and split."""
+    metrics = {"dev": {"loss": summary([0.5])}, "test": {"bleu": summary(scores)}, **more}
+    signatures = {"bleu": BLEU.format(tokenizer), "chrf": "case:mixed|nc:6"}
+    return result(run, metrics=metrics, signatures=signatures, bootstrap=[bootstrap or {}] * len(scores))
+
+
+def test_further_test_splits_are_lines_without_the_papers_number(root):
+    more = {"test_longer": {"bleu": summary([24.0]), "exact_match": summary([0.0])}, "empty": {}}
+    (root / "configs/toy/mr.py").write_text('PAPER = {"bleu": 27.3}\n')
+    store(root, "mr", translated("mr", [99.0], bootstrap={"test": {"bleu": None}}, **more))
+    main([], root)
+    readme = (root / "README.md").read_text()
+    assert "| paper | exact match | BLEU | n |" in readme
+    assert "| mr (test) | BLEU 27.3 | – | 99.00 | 1 |" in readme
+    assert "| mr (test_longer) | – | 0.00 | 24.00 | 1 |" in readme
+    assert "(empty)" not in readme and "(dev)" not in readme and INSTEAD not in readme
+    store(root, "mr", translated("mr", [99.0], test_longer={"bleu": summary([24.0]) | {"mean": 25.0}}))
+    with pytest.raises(DataError, match=r"mr\.json: test_longer bleu: mean, .* is not that of its values"):
+        main([], root)
+
+
+def test_one_replica_has_the_interval_over_sentences(root):
+    bootstrap = {"test": {"bleu": [98.0, 99.5]}, "hard": {"bleu": [23.0, 25.5], "chrf": None}}
+    hard = {"bleu": summary([24.0]), "chrf": summary([46.0])}
+    store(root, "other", translated("other", [99.0], bootstrap=bootstrap, hard=hard))
+    main([], root)
+    readme = (root / "README.md").read_text()
+    assert "| mr (test) | – | – | 99.00 [98.00, 99.50] | – | 1 |" in readme
+    assert "| mr (hard) | – | – | 24.00 [23.00, 25.50] | 46.00 | 1 |" in readme
+    assert "| 77.00 ± 1.00 [74.52, 79.48] | – | – | 3 |" in readme
+    assert f"the mean (Student's t). {INSTEAD}\n\n| configuration" in readme
+
+
+def test_several_replicas_have_the_interval_of_their_mean(root):
+    store(root, "other", translated("other", [76.0, 77.0, 78.0], bootstrap={"test": {"bleu": [70.0, 80.0]}}))
+    main([], root)
+    readme = (root / "README.md").read_text()
+    assert "| mr (test) | – | – | 77.00 ± 1.00 [74.52, 79.48] | 3 |" in readme and INSTEAD not in readme
+
+
+def test_each_signature_stands_once_under_the_table(root):
+    for run, tokenizer in (("mr", "13a"), ("one", "zh"), ("two", "13a")):
+        (root / f"configs/toy/{run}.py").touch()
+        store(root, run, translated(run, [99.0], tokenizer))
+    main([], root)
+    lines = [f"BLEU of mr, two: {BLEU.format('13a')}", f"BLEU of one: {BLEU.format('zh')}", "chrF: case:mixed|nc:6"]
+    block = "".join(f"{line}\n" for line in lines)
+    assert f" |\n\n```\n{block}```\n\n```\npython -m" in (root / "README.md").read_text()
+
+
 def test_check_fails_when_a_number_has_changed(root, capsys):
     main([], root)
     main(["--check"], root)
