@@ -8,6 +8,13 @@ import pytest
 
 from research.corpora import load_corpus
 
+SLOW = ("test_run", "test_translation", "test_parallel", "test_ablations", "test_fit", "test_transformer")
+"""Files of minutes: they come first, so that neither of two processes is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
