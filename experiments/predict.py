@@ -36,7 +36,7 @@ from research.codecs import digest, load_codecs
 from research.decoding import Search
 from research.errors import ConfigError, DataError
 from research.evaluation import EachExample, Evaluator
-from research.tasks import make_task
+from research.tasks import make_task, shapes
 from research.text import BOS, EOS
 
 EXAMPLES = """examples:
@@ -67,8 +67,7 @@ class Run:
         if trained != [digest(self.codecs)]:
             raise DataError(f"{folder}: its vocabulary is not the one of its training; restore it, or train it again")
         self.variables = jax.tree.map(jnp.asarray, load_arrays(folder / "best"))
-        shapes = jax.eval_shape(lambda: self.task.init(jax.random.key(0), self.buckets[-1]))
-        if jax.tree.map(np.shape, self.variables) != jax.tree.map(lambda x: x.shape, shapes):
+        if jax.tree.map(np.shape, self.variables) != jax.tree.map(np.shape, shapes(self.task, self.buckets[-1])):
             raise DataError(f"{folder / 'best'}: parameters of another architecture than config.json's; train it again")
 
 
@@ -141,8 +140,7 @@ class Translator:
     def _search(self, ids: Sequence[Sequence[int]]) -> list:
         """Hypotheses for each text, in `translation.decoder`'s arrays; what is too long is cut."""
         source = [[*row[: self.limit], EOS] for row in ids]
-        lengths = {"source": np.array([len(row) for row in source]), "target": np.zeros(len(ids), int)}
-        self._each.buckets = longer(self._each.buckets, lengths)
+        self._each.buckets = longer(self._each.buckets, {"source": np.array([len(row) for row in source])})
         table = Table.build({"source": source, "target": [[]] * len(ids)}, [0] * len(ids), self._each.buckets[-1])
         (found,) = self._each(self.variables, [table], [None])
         return found

@@ -28,7 +28,7 @@ from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import make_optimizer
 from research.parallel import Placement
-from research.tasks import Task, Translation, make_task, paper_of
+from research.tasks import Task, Translation, make_task, paper_of, shapes
 from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
@@ -233,8 +233,7 @@ def run(
                         save_codecs(data[n % config.folds].codecs, folder.replica(n), config)
                 members = [_member(config, data, sizes, vectors, n) for n in numbers]
                 _train(trainer, members, folder, numbers, data[0], quiet)
-        shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), prepared.buckets[-1]))
-        params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
+        params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes(task, prepared.buckets[-1])["params"]))
         counts = {name: len(places) for name, places in data[0].splits.items()}
         if data[0].texts:  # a row of a packed table holds several pairs
             counts["train"] = len(data[0].texts["train"]["source"]) - prepared.long

@@ -153,8 +153,8 @@ def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
     data, kinds = config.data, tokenizers(config)
     if data.joint and len(set(kinds.values())) > 1:
         raise ConfigError("data.joint: one vocabulary for both languages needs one tokeniser for both")
-    if data.unknown not in ("token", "skip"):
-        raise ConfigError(f"data.unknown: '{data.unknown}' is neither token nor skip")
+    if skips(config) and (kind := set(SUBWORDS) & set(kinds.values())):
+        raise ConfigError(f"data.unknown = skip is for words and characters; {', '.join(kind)} spells all words out")
 
     def learn(*group: str) -> dict[str, Codec]:
         """With one vocabulary for the roles of `group`; each is split by its own language's rules."""
@@ -170,6 +170,13 @@ def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
     if data.joint:
         return learn(*texts)
     return {role: learn(role)[role] for role in texts}
+
+
+def skips(config) -> bool:
+    """Whether unknown tokens are left out; ConfigError where `data.unknown` says neither so nor otherwise."""
+    if config.data.unknown not in ("token", "skip"):
+        raise ConfigError(f"data.unknown: '{config.data.unknown}' is neither token nor skip")
+    return config.data.unknown == "skip"
 
 
 def tokenizers(config) -> dict[str, str]:
@@ -189,8 +196,8 @@ def tokenizers(config) -> dict[str, str]:
 
 def _words(role: str, vocabulary: Vocabulary, config) -> Words:
     kind, language = tokenizers(config)[role], roles(config)[role]
-    split, skip = tokenizer(kind, config.data.lower, language), config.data.unknown == "skip"
-    return Words(vocabulary, split, detokenizer(kind, language), skip)
+    split = tokenizer(kind, config.data.lower, language)
+    return Words(vocabulary, split, detokenizer(kind, language), skips(config))
 
 
 def _codec_path(folder: Path, role: str, config) -> Path:

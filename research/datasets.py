@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from research.batches import Lengths, Table, bucket_numbers, longer, make_buckets
-from research.codecs import Codec, Words, make_codecs, roles
+from research.codecs import Codec, Words, make_codecs, roles, skips
 from research.corpora import Corpus, load_corpus
 from research.errors import ConfigError, DataError
 from research.text import EOS, Vocabulary, detokenizer, tokenizer
@@ -160,8 +160,7 @@ def _labelled(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Leng
 
     All vocabularies are used at the size of the largest, so that every fold has the same shapes."""
     data = config.data
-    if data.unknown not in ("token", "skip"):
-        raise ConfigError(f"data.unknown: '{data.unknown}' is neither token nor skip")
+    skip = skips(config)
     split, join = tokenizer(data.tokenizer, data.lower), detokenizer(data.tokenizer)
     columns = corpus.splits.values()
     texts = [split(text) for column in columns for text in column[data.text]]
@@ -174,8 +173,8 @@ def _labelled(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Leng
         known = Vocabulary.build(
             (texts[i] for i in splits["train"]), min_count=data.min_count, max_size=data.max_vocabulary
         )
-        ids = [known.encode(text, skip=data.unknown == "skip") for text in texts]
-        codec = Words(known, split, join, data.unknown == "skip")
+        ids = [known.encode(text, skip=skip) for text in texts]
+        codec = Words(known, split, join, skip)
         datasets.append(Dataset(Table.build({"text": ids}, labels, buckets[-1]), splits, {"text": codec}))
     limit = dict(buckets[-1])["text"]
     note = f"texts are longer than {limit} tokens and were cut"

@@ -160,6 +160,11 @@ def better(metric: str, new: float, best: float | None) -> bool:
 Task = Classification | Translation
 
 
+def shapes(task: Task, bucket: Lengths) -> PyTree:
+    """What `task.init` would make for the bucket, as shapes and types alone."""
+    return jax.eval_shape(lambda: task.init(jax.random.key(0), bucket))
+
+
 def paper_of(config):
     """The module `research/<paper>.py`; ConfigError where there is none, or it is not for `config.task`."""
     try:

@@ -10,7 +10,7 @@ from research.batches import Batch, Lengths
 from research.codecs import Codec
 from research.decoding import NEVER, Hypotheses, Search, search
 from research.errors import ConfigError
-from research.tasks import Translation
+from research.tasks import Translation, shapes
 from research.text import EOS
 
 
@@ -50,8 +50,7 @@ def decoder(task: Translation, options: Search, prefix: Sequence[int] = ()) -> C
 def check(task: Translation, options: Search, bucket: Lengths) -> None:
     """ConfigError where the model cannot decode sources of the bucket's length: better before training than after."""
     source = jax.ShapeDtypeStruct((1, dict(bucket)["source"]), np.int32)
-    variables = jax.eval_shape(lambda: task.init(jax.random.key(0), bucket))
-    jax.eval_shape(lambda *x: search(task.model, *x, options), variables, source, source)
+    jax.eval_shape(lambda *x: search(task.model, *x, options), shapes(task, bucket), source, source)
 
 
 def outputs(found: Hypotheses) -> list[Output]:

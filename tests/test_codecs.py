@@ -97,3 +97,9 @@ def test_unknown_words_become_a_token_or_are_left_out(kind):
     config = configuration(unknown="foo", tokenizer=kind, subword_size=40)
     with pytest.raises(ConfigError, match=r"^data\.unknown: 'foo' is neither token nor skip$"):
         make_codecs(TEXTS, config)
+
+
+def test_subwords_leave_nothing_out():
+    config = configuration(unknown="skip", tokenizer="bpe", subword_size=40)
+    with pytest.raises(ConfigError, match=r"^data\.unknown = skip is for words and characters; bpe spells"):
+        make_codecs(TEXTS, config)
