@@ -1,6 +1,7 @@
 """The training loop: exact resume, early stopping, replicas, damaged checkpoints, NaN."""
 
 import dataclasses
+import functools
 import itertools
 import re
 import shutil
@@ -49,6 +50,7 @@ def net(**changes) -> TextCNN:
     return TextCNN(V, 2, 8, embedding_dim=6, kernel_sizes=(2, 3), filters=4, **changes)
 
 
+@functools.cache  # a trainer keeps nothing of a run but its compiled functions
 def trainer(settings=SETTINGS, *, replicas=1, rows=0.95, rate=1.0, **placing) -> Trainer:
     task = Classification(net(), 2)
     adadelta = optimizer(learning_rate=rate)

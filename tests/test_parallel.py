@@ -10,9 +10,9 @@ import pytest
 
 
 def start(out, mode, replicas, devices, *hosts) -> subprocess.Popen:
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     words = [sys.executable, "-m", "tests.parallel_worker", str(out), mode, str(replicas), *map(str, hosts)]
-    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, env=os.environ | {"XLA_FLAGS": flags}, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> None:
