@@ -71,8 +71,11 @@ def translation_defaults() -> ConfigDict:
     config.train.label_smoothing = 0.1
     config.decode = ConfigDict()
     config.decode.beam = 4
-    config.decode.alpha = 0.6  # of the length penalty
+    config.decode.alpha = 0.6  # of the length penalty ((offset + length) / (offset + 1))^alpha
+    config.decode.offset = 5.0
     config.decode.extra = 50  # longest output: the source's length and so many tokens
     config.decode.batch_size = 64
+    config.decode.replace_unknown = False  # unknown words of the output by what the source has there
+    config.decode.dictionary = ""  # file of lines source word, tab, target word; a source word it lacks is copied
     config.decode.tokenize = ""  # for BLEU, by sacreBLEU's name; empty: zh where the target is zh, else 13a
     return config

@@ -13,7 +13,6 @@ length penalty), `unknown` (the parts of the text that the vocabulary lacks) and
 import codecs
 import functools
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,7 @@ from research.decoding import Search
 from research.errors import ConfigError, DataError
 from research.evaluation import EachExample, Evaluator
 from research.tasks import make_task, shapes
-from research.text import BOS, EOS
+from research.text import EOS
 
 EXAMPLES = """examples:
   echo "not bad at all" | python -m experiments.predict --workdir runs/quickstart
@@ -104,11 +103,13 @@ class Labeller:
 
 
 class Translator:
-    """Translation. Beams, penalties and the number of outputs are the run's unless `options` says otherwise. prefix:
-    text that every output begins with."""
+    """Translation. decode: the run's options, with what flags say instead; prefix: text that every output begins
+    with."""
 
-    def __init__(self, run: Run, options: Search, prefix: str = ""):
-        self.run, self.options = run, options
+    def __init__(self, run: Run, decode: ConfigDict, *, least: int = 0, best: int = 1, prefix: str = ""):
+        self.run, self.decode = run, decode
+        self.options = options = Search(decode.beam, decode.alpha, decode.offset, decode.extra, least, best)
+        self.write = translation.writer(decode, run.codecs)
         target = run.codecs["target"]
         self.prefix = target.encode(prefix)
         if lacking := target.unknown(prefix):
@@ -132,7 +133,7 @@ class Translator:
             if len(row) > self.limit:
                 warnings.append(f"cut to the first {self.limit} of {len(row)} tokens")
             outputs = translation.outputs(hypotheses) if row else [translation.Output([], 0.0)]
-            shown = [{"translation": self._text(one.ids), "score": round(one.score, 6)} for one in outputs]
+            shown = [{"translation": self.write(one, text), "score": round(one.score, 6)} for one in outputs]
             record = {"line": number, "text": text, **shown[0], "unknown": source.unknown(text)}
             record |= {"outputs": shown} if self.options.best > 1 else {}
             yield record | _warning(warnings)
@@ -153,27 +154,18 @@ class Translator:
             raise DataError(f"--attention: the first line has {len(ids)} tokens; 1 to {DRAWN} can be drawn")
         best = translation.outputs(self._search([ids])[0])[0]
         tokens = np.array([[*ids, EOS]])
-        inputs = np.array([[BOS, *best.ids]])
-        arguments = (tokens, np.ones_like(tokens), inputs, np.ones_like(inputs))
-        _, shown = self.run.task.model.apply(self.variables, *arguments, mutable=["attention"])
-        maps = {
-            jax.tree_util.keystr(path): x
-            for path, x in jax.tree_util.tree_leaves_with_path(shown["attention"])
-            if "memory_attention" in jax.tree_util.keystr(path)
-        }
+        given = (tokens, np.ones_like(tokens), np.array([[*best.ids, EOS]]))
+        maps = translation.attention_maps(self.run.task.model, self.run.variables, *given)
         if not maps:
             raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused empty")
-        last = max(maps, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
         pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids), (target, best.ids))]
-        attention_plot(np.asarray(maps[last])[0], *pieces, f"{len(maps)} layers, the last one", path)
+        attention_plot(np.asarray(maps[-1])[0], *pieces, f"{len(maps)} layers, the last one", path)
 
     @functools.cached_property
     def _each(self) -> EachExample:
-        decode = translation.decoder(self.run.task, self.options, self.prefix)
-        return EachExample(decode, self.run.buckets, self.run.config.decode.batch_size)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.run.codecs["target"].decode(ids)
+        places = self.decode.replace_unknown
+        decode = translation.decoder(self.run.task, self.options, self.prefix, places=places)
+        return EachExample(decode, self.run.buckets, self.decode.batch_size)
 
 
 DRAWN = 100  # tokens: a picture of more could not be read
@@ -208,15 +200,16 @@ def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def _predictor(run: Run, flags) -> Labeller | Translator:
+    names = ("beam", "alpha", "replace_unknown", "dictionary")
+    given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     if run.config.task == "classification":
-        given = [flag for flag in ("beam", "alpha", "prefix", "attention") if getattr(flags, flag) is not None]
-        if given or flags.best != 1 or flags.least:
-            raise ConfigError(f"--{(given or ['best, --least'])[0]}: {flags.workdir} holds no run of translation")
+        names = [*given, *(name for name in ("prefix", "attention") if getattr(flags, name) is not None)]
+        if names or flags.best != 1 or flags.least:
+            raise ConfigError(f"--{(names or ['best, --least'])[0]}: {flags.workdir} holds no run of translation")
         return Labeller(run)
-    given = {"beam": flags.beam, "alpha": flags.alpha}
-    defaults = {name: run.config.decode[name] for name in ("beam", "alpha", "extra")}
-    options = defaults | {name: value for name, value in given.items() if value is not None}
-    return Translator(run, Search(**options, least=flags.least, best=flags.best), flags.prefix or "")
+    decode = run.config.decode.copy_and_resolve_references()
+    decode.update(given)
+    return Translator(run, decode, least=flags.least, best=flags.best, prefix=flags.prefix or "")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -228,6 +221,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--best", type=int, default=1, help="outputs a line, at most the beam size (default: 1)")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
     parser.add_argument("--least", type=int, default=0, help="fewest tokens of a translation (default: 0)")
+    parser.add_argument(
+        "--replace_unknown",
+        action="store_const",
+        const=True,
+        help="put the source word that was attended to most in place of an unknown word (models of words)",
+    )
+    parser.add_argument(
+        "--dictionary", metavar="FILE", help="lines of source word, tab, target word, for --replace_unknown"
+    )
     parser.add_argument("--prefix", metavar="TEXT", help="text that every translation begins with")
     parser.add_argument(
         "--attention", type=Path, metavar="FILE.png", help="draw where the translation of the first line looks"

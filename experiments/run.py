@@ -26,7 +26,7 @@ from research.decoding import Search
 from research.errors import ConfigError
 from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
-from research.optimizers import make_optimizer
+from research.optimizers import learning_rates, make_optimizer
 from research.parallel import Placement
 from research.tasks import Task, Translation, make_task, paper_of, shapes
 from research.word_vectors import embedding_matrix, read_vectors
@@ -155,8 +155,11 @@ def settings_of(config: ConfigDict) -> Settings:
         )
     if train.average and train.patience:
         raise ConfigError("train.average needs train.patience = 0: it averages the last evaluations of a whole run")
-    names = {field.name for field in dataclasses.fields(Settings)} - {"buckets"}
-    return Settings(buckets=(), **{name: train[name] for name in names})
+    rates = learning_rates(config.optimizer)
+    if train.average and rates:
+        raise ConfigError("train.average: a learning rate that is cut as the dev split tells has no known last steps")
+    names = {field.name for field in dataclasses.fields(Settings)} - {"buckets", "rates"}
+    return Settings(buckets=(), rates=rates, **{name: train[name] for name in names})
 
 
 def search_of(config: ConfigDict) -> Search | None:
@@ -166,7 +169,7 @@ def search_of(config: ConfigDict) -> Search | None:
     if config.decode.batch_size < 1:
         raise ConfigError(f"decode.batch_size must be at least 1, got {config.decode.batch_size}")
     translation.scored_words(config)
-    return Search(config.decode.beam, config.decode.alpha, config.decode.extra)
+    return Search(config.decode.beam, config.decode.alpha, config.decode.offset, config.decode.extra)
 
 
 def group_size(config: ConfigDict) -> int:
@@ -199,10 +202,11 @@ def run(
     """Trains or resumes, writes `workdir/result.json` and returns it; returns the result that is there if finished."""
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
-    settings = settings_of(config)  # mistakes first: reading the corpus and training take a while
+    # mistakes first: reading the corpus and training take a while
+    optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
+    settings = settings_of(config)
     options = search_of(config)
     paper_of(config)
-    optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
             return folder.result
@@ -215,6 +219,7 @@ def run(
         check_monitor(settings.monitor, task, data)
         if options is not None:
             translation.check(task, options, prepared.buckets[-1])
+            translation.writer(config.decode, data[0].codecs)
         if prepared.long and not quiet:
             print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
@@ -315,7 +320,8 @@ def _translate(
 ) -> list[dict]:
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
-    decode = translation.decoder(trainer.task, search_of(config))
+    decode = translation.decoder(trainer.task, search_of(config), places=config.decode.replace_unknown)
+    write = translation.writer(config.decode, data.codecs)
     each = EachExample(decode, trainer.settings.buckets, config.decode.batch_size, len(members))
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in (name for name in data.splits if name not in ("train", "dev")):  # in one order on all hosts
@@ -323,7 +329,8 @@ def _translate(
         with tqdm(desc=f"translating {split}", total=sum(map(len, chosen)), disable=_no_bar(quiet), unit="s") as bar:
             found = each(best, [m.table for m in members], chosen, bar.update)
         for record, path, hypotheses in zip(records, folders, found):
-            lines = translation.texts(hypotheses, data.codecs["target"])
+            sources = data.texts[split]["source"]
+            lines = [write(translation.outputs(one)[0], text) for one, text in zip(hypotheses, sources)]
             if is_leader():
                 write_text(path / f"{split}.translations.txt", "".join(f"{line}\n" for line in lines))
             references = data.texts[split]["target"]

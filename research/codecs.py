@@ -61,6 +61,10 @@ class Words:
     def __len__(self) -> int:
         return len(self.vocabulary)
 
+    def words(self, text: str) -> list[str]:
+        """The word that each id of `encode` stands for, in the text's own spelling."""
+        return [word for word in self.split(text) if not self.skip or word in self.vocabulary.ids]
+
     def encode(self, text: str) -> list[int]:
         return self.vocabulary.encode(self.split(text), skip=self.skip)
 

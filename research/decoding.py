@@ -23,11 +23,12 @@ NEVER = -1e9
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """How to decode. beam: N. alpha: of the length penalty. extra: longest output is the input's length + extra
+    """How to decode. beam: N. alpha, offset: of the length penalty. extra: longest output is the input's length + extra
     (Vaswani et al. 2017, section 6.1: 4, 0.6, 50). least: no </s> before so many tokens. best: outputs a sentence."""
 
     beam: int = 4
     alpha: float = 0.6
+    offset: float = 5.0
     extra: int = 50
     least: int = 0
     best: int = 1
@@ -37,15 +38,20 @@ class Search:
             raise ConfigError(
                 f"decode: beam and best must be at least 1, and best at most beam; got {self.beam} and {self.best}"
             )
-        if self.extra < 0 or self.least < 0 or not 0.0 <= self.alpha <= 10.0:
-            raise ConfigError("decode: extra and least must be at least 0, and alpha lie between 0 and 10")
+        if self.extra < 0 or self.least < 0 or not 0.0 <= self.alpha <= 10.0 or not 0.0 <= self.offset <= 1e3:
+            raise ConfigError(
+                "decode: extra and least must be at least 0, alpha lie between 0 and 10, offset between 0 and 1000"
+            )
 
 
 class Hypotheses(NamedTuple):
-    """The best outputs of each sentence, the best one first: tokens with their </s> (then padding), and scores."""
+    """The best outputs of each sentence, the best one first: tokens with their </s> (then padding), and scores.
+
+    places: of the source token that each token attended to most, where asked for."""
 
     tokens: Int[Array, "B N T"]
     scores: Float[Array, "B N"]
+    places: Int[Array, "B N T"] | None = None
 
 
 class _State(NamedTuple):
@@ -56,9 +62,10 @@ class _State(NamedTuple):
     cache: PyTree
 
 
-def length_penalty(length: Int[Array, "..."], alpha: float) -> Float[Array, "..."]:
-    """lp(Y) = (5 + |Y|)^α / (5 + 1)^α, by which log P(Y | X) is divided: Wu et al. 2016, equation 14."""
-    return ((5.0 + length) / 6.0) ** alpha
+def length_penalty(length: Int[Array, "..."], alpha: float, offset: float = 5.0) -> Float[Array, "..."]:
+    """lp(Y) = (5 + |Y|)^α / (5 + 1)^α, by which log P(Y | X) is divided: Wu et al. 2016, equation 14. With offset 0 in
+    place of 5 it is |Y|^α, and |Y| for α = 1: Gehring et al. 2017, section 4.3."""
+    return ((offset + length) / (offset + 1.0)) ** alpha
 
 
 def search(
@@ -125,7 +132,7 @@ def beam_search(step, cache: PyTree, limits: Int[Array, " B"], size: int, option
 
         going = open_sentences(state)[:, None]
         ended = (chosen == EOS) & (jnp.arange(found.shape[1]) < n) & (found > NEVER / 2) & going
-        candidates = jnp.where(ended, found / length_penalty(position + 1, options.alpha), NEVER)
+        candidates = jnp.where(ended, found / length_penalty(position + 1, options.alpha, options.offset), NEVER)
         all_scores = jnp.concatenate([state.done.scores, candidates], axis=1)
         done_scores, order = jax.lax.top_k(all_scores, n)
         all_tokens = jnp.concatenate([state.done.tokens, tokens], axis=1)

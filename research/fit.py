@@ -14,6 +14,7 @@ from research.batches import Lengths, Slots, Table, align, plan, prefetch
 from research.checkpoints import Checkpoints
 from research.errors import ConfigError
 from research.evaluation import Evaluator
+from research.optimizers import with_rate
 from research.parallel import Placement
 from research.tasks import better
 from research.train import Sums, TrainState, init_state, train_step
@@ -47,6 +48,7 @@ class Progress:
     best: list[float | None]
     best_step: list[int]
     stale: list[int]
+    cuts: list[int]  # of the learning rate
     stopped: list[bool]
     step: int = 0
     examples: int = 0
@@ -57,7 +59,7 @@ class Progress:
 
     @classmethod
     def start(cls, replicas: int) -> "Progress":
-        return cls([None] * replicas, [0] * replicas, [0] * replicas, [False] * replicas)
+        return cls([None] * replicas, *([0] * replicas for _ in range(3)), [False] * replicas)
 
 
 class Reporter(Protocol):
@@ -85,7 +87,9 @@ class Settings:
     """`config.train`, and the buckets. batch_tokens: of a batch's longest column with its padding, instead of
     batch_size rows. eval_every: steps, 0 for once an epoch. patience: evaluations without improvement of `monitor`
     after which a replica stops, 0 for never. average: keep the mean of the parameters at that many last evaluations
-    instead of the best; 0 for the best. checkpoint_seconds: least time between saves."""
+    instead of the best; 0 for the best. rates: learning rates, of which a replica takes the next one at an evaluation
+    without improvement and stops where there is none; empty for the optimiser's own schedule. checkpoint_seconds: least
+    time between saves."""
 
     epochs: int
     batch_size: int
@@ -96,6 +100,7 @@ class Settings:
     eval_every: int = 0
     patience: int = 0
     monitor: str = "accuracy"
+    rates: tuple[float, ...] = ()
     micro_batches: int = 1
     log_every: int = 20
     checkpoint_seconds: float = 60.0
@@ -271,7 +276,13 @@ class Trainer:
                 progress.best[r], progress.best_step[r], progress.stale[r] = score[settings.monitor], progress.step, 0
             elif not progress.stopped[r]:
                 progress.stale[r] += 1
+                progress.cuts[r] += 1
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
+            progress.stopped[r] |= 0 < len(settings.rates) <= progress.cuts[r]
+        if settings.rates:
+            rates = [settings.rates[min(cuts, len(settings.rates) - 1)] for cuts in progress.cuts]
+            rates = self.placement.put(np.array(rates if self.placement.replicas > 1 else rates[0], np.float32))
+            run.state = run.state.replace(opt_state=with_rate(run.state.opt_state, rates))
         share = np.array(shares if self.placement.replicas > 1 else shares[0], np.float32)
         run.best = self._keep(run.best, _kept(variables), share)
         run.sums = run.previous = self._no_sums()

@@ -39,14 +39,16 @@ def max_norm(limit: float, module: str = "softmax") -> optax.GradientTransformat
 def make_optimizer(config, d_model: int = 1) -> optax.GradientTransformation:
     """The transformation of `config.optimizer`; ConfigError where a field cannot be. d_model: of the model, for the
     schedule."""
-    if config.name not in ("adadelta", "adam"):
-        raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta, adam")
+    if config.name not in ("adadelta", "adam", "nesterov"):
+        raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta, adam, nesterov")
     for name, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"optimizer.{name} must be a finite number, got {value}")
     for name in ("learning_rate", "epsilon"):
-        if not config[name] > 0.0:
+        if name in config and not config[name] > 0.0:
             raise ConfigError(f"optimizer.{name} must be above 0, got {config[name]}")
+    if config.name == "nesterov":
+        return _nesterov(config)
     return _adadelta(config) if config.name == "adadelta" else _adam(config, d_model)
 
 
@@ -83,6 +85,42 @@ def _adam(config, d_model: int) -> optax.GradientTransformation:
         rate = inverse_square_root(rate, d_model, config.warmup)
     step = optax.adam(rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), step) if config.clip_norm else step
+
+
+def _nesterov(config) -> optax.GradientTransformation:
+    """Gehring et al. 2017, section 4.2: gradients renormalised to `clip_norm` where their norm exceeds it, then
+    Nesterov's accelerated gradient. The learning rate is part of the state, so that `with_rate` can change it."""
+    if not 0.0 <= config.momentum < 1.0:
+        raise ConfigError(f"optimizer.momentum must lie in [0, 1), got {config.momentum}")
+    for name in ("clip_norm", "least_rate"):
+        if not config[name] > 0.0:
+            raise ConfigError(f"optimizer.{name} must be above 0, got {config[name]}")
+    if not 0.0 < config.anneal < 1.0:
+        raise ConfigError(f"optimizer.anneal must lie between 0 and 1, got {config.anneal}")
+    if config.least_rate > config.learning_rate:
+        raise ConfigError(f"optimizer.least_rate = {config.least_rate} is more than learning_rate")
+
+    def make(learning_rate) -> optax.GradientTransformation:
+        step = optax.sgd(learning_rate, momentum=config.momentum, nesterov=True)
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), step)
+
+    return optax.inject_hyperparams(make)(learning_rate=config.learning_rate)
+
+
+def learning_rates(config) -> tuple[float, ...]:
+    """The rates that a run goes through, one after another, as the dev split stops improving: `learning_rate` times
+    `anneal`, and again, as long as it is not below `least_rate`. Empty for schedules by steps."""
+    if "anneal" not in config:
+        return ()
+    rates = [config.learning_rate]
+    while (cut := rates[-1] * config.anneal) >= config.least_rate:
+        rates.append(cut)
+    return tuple(rates)
+
+
+def with_rate(opt_state: PyTree, rate: Float[Array, "..."]) -> PyTree:
+    """The state of an optimiser that keeps its learning rate there, with another one."""
+    return opt_state._replace(hyperparams=opt_state.hyperparams | {"learning_rate": rate})
 
 
 def _is_table(path) -> bool:

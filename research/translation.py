@@ -1,25 +1,33 @@
 """Sentences to translations with a trained model, and their scores by sacreBLEU."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
 
 from research.batches import Batch, Lengths
-from research.codecs import Codec
+from research.codecs import Codec, Words
+from research.corpora.reading import read_text
 from research.decoding import NEVER, Hypotheses, Search, search
-from research.errors import ConfigError
+from research.errors import ConfigError, DataError
 from research.tasks import Translation, shapes
-from research.text import EOS
+from research.text import BOS, EOS, UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """One translation: its ids without </s>, and its log-probability divided by the length penalty."""
+    """One translation: its ids without </s>, its log-probability divided by the length penalty, and where asked for the
+    place of the source word that each id attended to most."""
 
     ids: list[int]
     score: float
+    places: list[int] = dataclasses.field(default_factory=list)
 
 
 TOKENIZERS = ("13a", "zh", "char", "intl", "none")
@@ -35,16 +43,49 @@ def scored_words(config) -> str:
     return name
 
 
-def decoder(task: Translation, options: Search, prefix: Sequence[int] = ()) -> Callable:
-    """`(variables, batch) -> Hypotheses` for the sources of a batch. prefix: ids that every output begins with."""
+def decoder(
+    task: Translation, options: Search, prefix: Sequence[int] = (), *, places: bool = False
+) -> Callable[[PyTree, Batch], Hypotheses]:
+    """`(variables, batch) -> Hypotheses` for the sources of a batch. prefix: ids that every output begins with.
+    places: also which source word each token attended to most."""
     begin = np.array(prefix, np.int32)[None]
 
     def decode(variables, batch: Batch) -> Hypotheses:
         source, segments = batch.tokens["source"], task.segments(batch, "source")
         given = np.repeat(begin, len(source), axis=0) if begin.size else None
-        return search(task.model, variables, source, segments, options, given)
+        found = search(task.model, variables, source, segments, options, given)
+        return found._replace(places=_places(task, variables, source, segments, found.tokens)) if places else found
 
     return decode
+
+
+def attention_maps(
+    model: nn.Module,
+    variables: PyTree,
+    source: Int[Array, "B S"],
+    segments: Int[Array, "B S"],
+    tokens: Int[Array, "B T"],
+) -> list[Float[Array, "B H T S"]]:
+    """What each token of an output looked at in the source as the model chose it, by layer; nothing from a fused
+    kernel, which keeps its weights to itself. tokens: outputs with their </s>."""
+    inputs = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=BOS)
+    arguments = (source, segments, inputs, jnp.ones_like(inputs))
+    _, shown = model.apply(variables, *arguments, mutable=["attention"])
+    maps = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(dict(shown))}
+    layer = lambda name: [int(number) for number in re.findall(r"\d+", name)]
+    return [maps[name] for name in sorted(maps, key=layer) if "memory_attention" in name]
+
+
+def _places(task: Translation, variables, source, segments, tokens: Int[Array, "B N T"]) -> Int[Array, "B N T"]:
+    """The source words that have most attention, averaged over layers (Gehring et al. 2017, section 4.3) and heads."""
+    batch, n, size = tokens.shape
+    each = lambda x: jnp.repeat(x, n, axis=0)
+    maps = attention_maps(task.model, variables, each(source), each(segments), tokens.reshape(-1, size))
+    if not maps:
+        raise ConfigError("decode.replace_unknown: a fused kernel keeps its attention to itself; set model.fused empty")
+    mean = sum(jnp.mean(weights, axis=1) for weights in maps)
+    word = (source != EOS) & (segments > 0)
+    return jnp.argmax(jnp.where(each(word)[:, None], mean, -1.0), axis=-1).reshape(batch, n, size)
 
 
 def check(task: Translation, options: Search, bucket: Lengths) -> None:
@@ -56,9 +97,43 @@ def check(task: Translation, options: Search, bucket: Lengths) -> None:
 def outputs(found: Hypotheses) -> list[Output]:
     """The outputs of one sentence, from arrays (N, T) and (N,), the best one first; fewer than N where the search found
     fewer, but at least one."""
-    cut = lambda row: row[: int(np.argmax(row == EOS))] if np.any(row == EOS) else row[:0]
     kept = max(1, int(np.sum(found.scores > NEVER / 2)))
-    return [Output(cut(row).tolist(), float(score)) for row, score in zip(found.tokens[:kept], found.scores)]
+    ends = [int(np.argmax(row == EOS)) for row in found.tokens[:kept]]  # 0 where there is none: an empty output
+    cut = lambda rows, n: [] if rows is None else rows[n, : ends[n]].tolist()
+    return [Output(cut(found.tokens, n), float(found.scores[n]), cut(found.places, n)) for n in range(kept)]
+
+
+def read_dictionary(path: str) -> dict[str, str]:
+    """Source word -> target word, from lines of both with a tab between; DataError names file and line."""
+    words = {}
+    for number, line in enumerate(read_text(Path(path), utf8_only=True).removesuffix("\n").split("\n"), 1):
+        fields = line.removesuffix("\r").split("\t")
+        if len(fields) != 2 or not all(field.strip() for field in fields):
+            raise DataError(f"{path}:{number}: not a source word, a tab and a target word")
+        words.setdefault(fields[0].strip(), fields[1].strip())
+    return words
+
+
+def writer(options, codecs: Mapping[str, Codec]) -> Callable[[Output, str], str]:
+    """`(output, source sentence) -> text`. options: `config.decode`, of which `replace_unknown` has unknown words
+    replaced by their source words in the dictionary, or else by those themselves: Gehring et al. 2017, section 4.3."""
+    target = codecs["target"]
+    if not options.replace_unknown:
+        if options.dictionary:
+            raise ConfigError("decode.dictionary is for decode.replace_unknown = True")
+        return lambda output, text: target.decode(output.ids)
+    if not all(isinstance(codec, Words) for codec in codecs.values()):
+        raise ConfigError("decode.replace_unknown is for vocabularies of words; subwords spell unknown words out")
+    dictionary = read_dictionary(options.dictionary) if options.dictionary else {}
+
+    def write(output: Output, text: str) -> str:
+        words, pieces = codecs["source"].words(text), target.pieces(output.ids)
+        for n, (id, place) in enumerate(zip(output.ids, output.places)):
+            if id == UNKNOWN and place < len(words):
+                pieces[n] = dictionary.get(words[place], words[place])
+        return target.join(pieces)
+
+    return write
 
 
 def score(
@@ -104,8 +179,3 @@ def _scorers(tokenize: str) -> dict:
     from sacrebleu.metrics import BLEU, CHRF  # imported on use: only runs of translation need it
 
     return {"bleu": BLEU(tokenize=tokenize), "bleu_lc": BLEU(tokenize=tokenize, lowercase=True), "chrf": CHRF()}
-
-
-def texts(found: Sequence[Hypotheses], codec: Codec) -> list[str]:
-    """The best translation of every sentence."""
-    return [codec.decode(outputs(one)[0].ids) for one in found]

@@ -1,0 +1,20 @@
+r"""The ConvS2S of configs/conv_seq2seq/iwslt.py on Multi30k, German to English, on the Transformer's batches.
+
+Command:   python -m experiments.run --config configs/conv_seq2seq/multi30k_de_en.py \
+               --workdir runs/conv_seq2seq/multi30k_de_en
+Needs:     the files {train,val,test_2016_flickr}.{de,en}.gz (downloaded, or put into <manual_dir>/multi30k)
+Paper:     none: not one of its corpora
+Ours:      not measured
+"""
+
+from configs.conv_seq2seq import iwslt
+from configs.transformer import multi30k_de_en
+
+
+def get_config():
+    config = iwslt.get_config()
+    config.data.update(multi30k_de_en.get_config().data)
+    config.model.update(dropout=0.3)
+    config.train.batch_tokens = 2400
+    config.train.stream = False
+    return config
