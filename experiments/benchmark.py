@@ -88,6 +88,7 @@ def compare(paper: str, names: Sequence[str], kind: str, rounds: int, steps: int
             "max_ms": max(times),
             "first_step_seconds": started[name][1],
             "resident_mib": [round(turn["resident_mib"]) for turn in turns[name]],
+            "peak_mib": round(turns[name][-1]["peak_mib"]),
         }
     found[names[0]]["first_step_seconds_cached"] = warm
     return found
@@ -113,14 +114,13 @@ def show(kind: str, found: dict) -> float | None:
 
 
 def main(argv: Sequence[str]) -> None:
-    papers = sorted(
-        p.stem for p in (Path(__file__).parent / "benchmarks").glob("*.py") if p.stem not in ("__init__", "worker")
-    )
+    others = ("__init__", "worker", "translation")
+    papers = sorted(p.stem for p in (Path(__file__).parent / "benchmarks").glob("*.py") if p.stem not in others)
     parser = cli.parser("benchmark", __doc__, EXAMPLES)
-    parser.add_argument("paper", choices=papers, help="whose steps")
+    parser.add_argument("paper", choices=papers, help="whose steps; side_by_side: the translators' against one another")
     parser.add_argument("--rounds", type=int, default=15, help="turns of every framework (default: 15)")
     parser.add_argument("--steps", type=int, default=20, help="steps a turn (default: 20)")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures; side_by_side draws FILE.png beside it")
     flags = parser.parse_args(argv)
     if flags.rounds < 1 or flags.steps < 1:
         raise ConfigError("--rounds and --steps must be at least 1")
@@ -135,10 +135,16 @@ def main(argv: Sequence[str]) -> None:
         names = [name for name in workers if not (without and name.startswith("torch"))]
         found = compare(flags.paper, names, kind, flags.rounds, steps or flags.steps)
         kinds[kind] = {"workers": found, "ratio": show(kind, found)}
+        if words := getattr(paper, "WORDS", {}).get(kind):
+            kinds[kind]["words"] = words
     if flags.output:
         command = f"python -m experiments.benchmark {flags.paper} --rounds {flags.rounds} --steps {flags.steps}"
         record = {"paper": flags.paper, "command": command, "kinds": kinds, "environment": environment()}
         write_json(flags.output, record)
+        if any(kind.startswith("train ") for kind in kinds):
+            from experiments.plots import length_plot
+
+            length_plot(record, flags.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

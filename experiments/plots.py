@@ -122,6 +122,42 @@ def _draw_attention(weights, source: Sequence[str], target: Sequence[str], title
     plt.close(figure)
 
 
+def length_plot(benchmark: Mapping, path: Path) -> None:
+    """What a target word costs in training, by sentence length, and how many words a second are decoded, as a PNG.
+
+    Args:
+        benchmark: the content of `benchmark_side_by_side.json`.
+        path: file to write.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2))
+    kinds = benchmark["kinds"]
+    trained = {int(kind.split()[1]): kind for kind in kinds if kind.startswith("train ")}
+    decoded = [kind for kind in kinds if kind.startswith("decode ")]
+    names = list(next(iter(kinds.values()))["workers"])
+    for number, name in enumerate(names):
+        cost = lambda kind, key, name=name: 1000 * kinds[kind]["workers"][name][key] / kinds[kind]["words"]
+        middle = [cost(kind, "median_ms") for kind in trained.values()]
+        left.plot(list(trained), middle, "o-", label=name)
+        left.fill_between(
+            list(trained), *([cost(kind, key) for kind in trained.values()] for key in ("min_ms", "max_ms")), alpha=0.2
+        )
+        places = [place + (number - (len(names) - 1) / 2) * 0.38 for place in range(len(decoded))]
+        right.barh(places, [1e6 / cost(kind, "median_ms") for kind in decoded], height=0.36, label=name)
+    left.set_xscale("log", base=2)
+    left.set_xticks(list(trained), list(trained))
+    left.set_ylim(bottom=0)
+    left.set_xlabel("tokens a sentence, source and target")
+    left.set_ylabel("µs a target word, training step")
+    right.set_yticks(range(len(decoded)), [kind.removeprefix("decode ") for kind in decoded])
+    right.invert_yaxis()
+    right.set_xlabel("target words a second, decoding")
+    right.set_ylabel("sentences at once, beam")
+    left.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
 def _title(study: Mapping) -> str:
     corpus = f"{study['data'].get('corpus', '')} {study['split']}".strip()
     base = next((row["value"] for row in study["rows"] if row["variant"] == "baseline"), None)

@@ -288,15 +288,22 @@ def benchmark_table(benchmark: Mapping) -> str:
             spread = f"{row['median_ms']:.1f} ({row['min_ms']:.1f} to {row['max_ms']:.1f})"
             ratio = f"{measured['ratio']:.2f}" if name == "jax" and measured["ratio"] else ""
             memory = f"{row['resident_mib'][0]}, {row['resident_mib'][-1]}"
-            rows.append([kind, name, spread, ratio, first, memory])
+            words = f"{1000 * measured['words'] / row['median_ms']:,.0f}" if "words" in measured else ""
+            rows.append(
+                [kind, name, spread, words, ratio, first, memory, f"{row['peak_mib']:,}" if "peak_mib" in row else ""]
+            )
     head = [
         "batches",
         "framework",
         "ms a step: median (range)",
+        "target words/s",
         "ratio",
         "start to first step",
         "MiB, first and last turn",
+        "peak MiB",
     ]
+    used = [n for n in range(len(head)) if any(row[n] for row in rows)]
+    head, rows = [head[n] for n in used], [[row[n] for n in used] for row in rows]
     return (
         "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch. "
         f"Measured on {machine_text(benchmark['environment'])}.\n\n"
@@ -388,7 +395,7 @@ def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], li
     """The results of a paper by run, its ablation studies, its benchmarks and the configurations described."""
     paths = sorted((root / "experiments" / "results" / paper).glob("*.json"))
     studies = [read_json(path, STUDY_KEYS) for path in paths if path.stem.startswith("ablation")]
-    benchmarks = [read_json(path, BENCHMARK_KEYS) for path in paths if path.stem == "benchmark"]
+    benchmarks = [read_json(path, BENCHMARK_KEYS) for path in paths if path.stem.startswith("benchmark")]
     described = [read_json(path, DESCRIBE_KEYS) for path in paths if path.stem.startswith("describe")]
     runs = [path for path in paths if not path.stem.startswith(("ablation", "benchmark", "describe"))]
     return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks, described

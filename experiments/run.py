@@ -218,7 +218,7 @@ def run(
         task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
         check_monitor(settings.monitor, task, data)
         if options is not None:
-            translation.check(task, options, prepared.buckets[-1])
+            translation.check(task, options, prepared.buckets[-1], places=config.decode.replace_unknown)
             translation.writer(config.decode, data[0].codecs)
         if prepared.long and not quiet:
             print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)

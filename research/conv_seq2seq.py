@@ -368,7 +368,7 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
                 "a position has as many neighbours on its left as on its right"
             )
     layers = len(stacks["decoder"])
-    attention = tuple(config.attention) or tuple(range(1, layers + 1))
+    attention = tuple(sorted(set(config.attention))) or tuple(range(1, layers + 1))
     if wrong := [number for number in attention if not 1 <= number <= layers]:
         raise ConfigError(f"model.attention names layer {wrong[0]}; the decoder has layers 1 to {layers}")
     if max_length > config.max_length and (config.source_positions or config.target_positions):

@@ -88,10 +88,16 @@ def _places(task: Translation, variables, source, segments, tokens: Int[Array, "
     return jnp.argmax(jnp.where(each(word)[:, None], mean, -1.0), axis=-1).reshape(batch, n, size)
 
 
-def check(task: Translation, options: Search, bucket: Lengths) -> None:
-    """ConfigError where the model cannot decode sources of the bucket's length: better before training than after."""
+def check(task: Translation, options: Search, bucket: Lengths, *, places: bool = False) -> None:
+    """ConfigError where the model cannot decode sources of the bucket's length, or with `places` not say where an
+    output's words look: better before training than after."""
+
+    def decode(variables, source, segments):
+        found = search(task.model, variables, source, segments, options)
+        return _places(task, variables, source, segments, found.tokens) if places else found
+
     source = jax.ShapeDtypeStruct((1, dict(bucket)["source"]), np.int32)
-    jax.eval_shape(lambda *x: search(task.model, *x, options), shapes(task, bucket), source, source)
+    jax.eval_shape(decode, shapes(task, bucket), source, source)
 
 
 def outputs(found: Hypotheses) -> list[Output]:

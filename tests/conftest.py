@@ -73,3 +73,11 @@ def write(tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture
+def quick_compilation():
+    """Without XLA's optimisations, for programs that are large and run once: half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -12,10 +12,11 @@ import pytest
 
 from experiments import cli
 from experiments.ablate import Study, collect, command, finished, make_plan, select
-from experiments.ablations import textcnn, transformer
+from experiments.ablations import conv_seq2seq, textcnn, transformer
 from experiments.run import search_of, settings_of
 from research.batches import Batch
 from research.codecs import roles
+from research.conv_seq2seq import read_layers
 from research.datasets import split_indices
 from research.errors import ConfigError, DataError
 from research.optimizers import make_optimizer
@@ -250,8 +251,9 @@ def test_the_cells_of_no_folder_are_none(study, tmp_path):
 
 # The studies against their models
 
-TEXTCNN, TRANSFORMER = (make_plan(study, study.config, []) for study in (textcnn.STUDY, transformer.STUDY))
-MULTI30K = "configs/transformer/multi30k_de_en.py"
+STUDIES = (textcnn.STUDY, transformer.STUDY, conv_seq2seq.STUDY)
+TEXTCNN, TRANSFORMER, CONV = (make_plan(study, study.config, []) for study in STUDIES)
+MULTI30K, CONV_MULTI30K = (f"configs/{paper}/multi30k_de_en.py" for paper in ("transformer", "conv_seq2seq"))
 VECTORS = ["word_vectors.path=some.vec", "model.variant=non_static"]
 
 TOKENS, LENGTHS = np.arange(48).reshape(4, 12) % 20, np.array([1, 2, 5, 12])
@@ -326,7 +328,7 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("plan", [TEXTCNN, TRANSFORMER], ids=lambda plan: plan.study.paper)
+@pytest.mark.parametrize("plan", [TEXTCNN, TRANSFORMER, CONV], ids=lambda plan: plan.study.paper)
 def test_a_configuration_of_the_same_model_has_the_same_effect(plan, quick_compilation):
     assert not differ(plan.config, ["train.epochs=3"], [])
 
@@ -347,6 +349,11 @@ def test_every_variant_of_the_transformer_changes_what_is_trained_or_searched(na
 
 def test_residuals_are_off_in_deep_models_too(quick_compilation):
     assert differ(TRANSFORMER.config, *(TRANSFORMER.variants[name].overrides for name in (DEEP, "layers_6")))
+
+
+@pytest.mark.parametrize("name", select(CONV, ""))
+def test_every_variant_of_conv_seq2seq_changes_what_is_trained_or_searched(name, quick_compilation):
+    assert differ(CONV.config, CONV.variants[name].overrides, [])
 
 
 # TextCNN's study
@@ -425,3 +432,76 @@ def test_what_equals_the_baseline_is_not_run():
 def test_a_model_without_heads_is_no_baseline():
     with pytest.raises(ConfigError, match=r"d_model and heads must be at least 1, got 128 and 0"):
         make_plan(transformer.STUDY, TRANSFORMER.config, ["model.heads=0"])
+
+
+# The study of ConvS2S
+
+
+@pytest.mark.parametrize("config", [CONV.config, CONV_MULTI30K])
+def test_every_variant_of_conv_seq2seq_can_be_run(config):
+    plan = make_plan(conv_seq2seq.STUDY, config, [])
+    for name in plan.variants:
+        cell = cli.load_config(config, plan.cell(name, 3))
+        assert (cell.seed, cell.replicas) == (3, 1)
+        assert task_of(cell) and make_optimizer(cell.optimizer)
+        assert settings_of(cell) and search_of(cell)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("layers", "depths", "same", "widest"),
+    [
+        ("2*128x3", (1, 2, 4), ["2x3"], "4*128x7"),
+        ("128x3,128x3", (1, 2, 4), ["2x3"], "4*128x7"),  # another way to write the same
+        ("128x3", (1, 2), ["1x3"], "2*128x7"),  # half of one layer is one
+        ("4*64x9,2*96x3,96x1", (4, 7, 14), [], "8*64x7,4*96x7,2*96x1"),  # linear maps stay
+    ],
+)
+def test_tables_7_and_8_follow_the_depth_of_the_baseline(stack, layers, depths, same, widest):
+    plan = make_plan(conv_seq2seq.STUDY, CONV.config, [f"model.{stack}={layers}"])
+    found = {name: variant for name, variant in plan.variants.items() if name.startswith(f"{stack}_")}
+    own = len(read_layers(layers.split(","), stack))
+    sizes = [(depth, width) for depth in depths for width in (1, 3, 5, 7) if width > 1 or depth == own]
+    assert list(found) == [f"{stack}_{depth}x{width}" for depth, width in sizes]
+    for (depth, width), variant in zip(sizes, found.values()):
+        model = cli.load_config(CONV.config, [*plan.overrides, *variant.overrides]).model
+        resized = read_layers(model[stack], stack)
+        assert (len(resized), resized[0].kernel) == (depth, width)
+    assert [name for name, variant in found.items() if not variant.changes] == [f"{stack}_{size}" for size in same]
+    assert found[f"{stack}_{depths[-1]}x7"].overrides == [f"model.{stack}={widest}"]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "names"),
+    [
+        ("5*16x5", ("all", "1_to_4", "1_to_3", "1_to_2", "odd", "1", "2", "3", "4", "5")),  # Table 5
+        ("2*16x5", ("all", "1", "2")),
+        ("16x5", ("all",)),
+    ],
+)
+def test_table_5_follows_the_depth_of_the_baseline(decoder, names):
+    plan = make_plan(conv_seq2seq.STUDY, CONV.config, [f"model.decoder={decoder}"])
+    found = [name for name in plan.variants if name.startswith("attention_")]
+    assert found == [f"attention_{name}" for name in names]
+    layers = [cli.load_config(CONV.config, plan.cell(name, 0)).model.attention for name in found]
+    if len(names) == 10:
+        assert layers[1:5] == [(1, 2, 3, 4), (1, 2, 3), (1, 2), (1, 3, 5)]
+        assert layers[5:] == [(number,) for number in range(1, 6)]
+
+
+def test_no_decoder_is_shorter_than_its_last_layer_that_attends():
+    plan = make_plan(conv_seq2seq.STUDY, CONV.config, ["model.attention=2"])
+    assert not [name for name in plan.variants if name.startswith("decoder_1x")]
+    assert {"decoder_2x5", "decoder_4x3", "encoder_1x3"} <= set(select(plan, ""))
+
+
+def test_what_equals_the_convolutional_baseline_is_not_run():
+    same = lambda plan: {name for name in plan.variants if name != "baseline"} - set(select(plan, ""))
+    always = {"attention_all", "gate_glu", "norm_weight", "context_add", "smoothing_0", "beam_5"}
+    assert same(CONV) == always | {"encoder_2x3", "decoder_2x3", "dropout_0"}
+    assert same(make_plan(conv_seq2seq.STUDY, CONV_MULTI30K, [])) == always | {"encoder_4x3", "decoder_3x3"}
+
+
+def test_layers_that_cannot_be_read_are_no_baseline():
+    with pytest.raises(ConfigError, match=r"model\.decoder: '2y3' is not CHANNELSxKERNEL"):
+        make_plan(conv_seq2seq.STUDY, CONV.config, ["model.decoder=2y3"])

@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import ablate, cli, predict, report, run
+from experiments import ablate, cli, import_weights, predict, report, run
 from experiments.ablations.textcnn import STUDY
 from research.errors import ConfigError, DataError
 
@@ -343,6 +343,7 @@ STUDY_FLAGS = ("--workdir", "--config", "--variants", "--seeds", "--list", "--co
         ("run", run.main, ("--config", "--workdir", "--config.SECTION.FIELD=VALUE")),
         ("predict", predict.main, ("--workdir", "--input", "--replica")),
         ("report", report.main, ("--check",)),
+        ("import_weights", import_weights.main, ("--from", "--checkpoint", "--dicts", "--workdir")),
         ("ablations.textcnn", functools.partial(ablate.command, STUDY), STUDY_FLAGS),
     ],
 )
@@ -359,7 +360,7 @@ def test_help_explains_every_flag_with_examples(name, program, flags):
     assert max(map(len, text.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("name", ["run", "predict", "report", "ablations.textcnn"])
+@pytest.mark.parametrize("name", ["run", "predict", "report", "import_weights", "ablations.textcnn"])
 def test_programs_are_modules_to_run(name):
     """`python -m experiments.NAME` calls `cli.main`; ablations through `ablate.main`."""
     with mock.patch.object(cli, "main") as main, mock.patch.dict(sys.modules):

@@ -158,9 +158,36 @@ def test_length_penalty():
     assert length_penalty(1, 0.6) == 1.0
 
 
+@pytest.mark.parametrize("length", [1, 2, 7, 100])
+def test_length_penalty_without_an_offset_is_the_length(length):
+    """Gehring et al. 2017, section 4.3: log-likelihoods are divided by |y|, or by |y|^α."""
+    assert length_penalty(length, 1.0, 0.0) == length
+    assert length_penalty(length, 0.5, 0.0) == pytest.approx(length**0.5)
+
+
+def test_the_best_output_is_that_of_the_best_mean_log_probability():
+    """Of an exhaustive search, with and without division by the length: they differ."""
+    logits, limit = table(2), 4
+    ranked = lambda divide: max(
+        (log_probability(logits, s) / (len(s) if divide else 1), s) for s in all_sequences(limit)
+    )
+    for divide in (True, False):
+        wanted_score, wanted = ranked(divide)
+        tokens, scores = decode(logits, limit, beam=64, alpha=float(divide), offset=0.0)
+        assert tuple(tokens[0, 0, : len(wanted)]) == wanted and scores[0, 0] == pytest.approx(wanted_score, abs=1e-5)
+    assert ranked(True)[1] != ranked(False)[1]
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"beam": 0}, {"beam": 2, "best": 3}, {"best": 0}, {"extra": -1}, {"least": -1}, {"alpha": -0.1}],
+    [
+        {"beam": 0},
+        {"beam": 2, "best": 3},
+        {"best": 0},
+        {"extra": -1},
+        {"least": -1},
+        *({name: value} for name in ("alpha", "offset") for value in (-0.1, float("nan"), float("inf"))),
+    ],
     ids=str,
 )
 def test_searches_that_cannot_be(options):

@@ -11,12 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.conv_seq2seq import wmt14_en_de
+from configs.transformer import base
+from experiments.run import settings_of
+from research import fit as loop
 from research.batches import Table, make_buckets
 from research.checkpoints import Checkpoints
+from research.errors import ConfigError
 from research.fit import Diverged, Member, Settings, Stopped, Trainer, _Run
+from research.optimizers import learning_rates, make_optimizer, with_rate
 from research.parallel import Placement
 from research.tasks import Classification
 from research.textcnn import TextCNN
+from tests.test_optimizers import config
 from tests.test_textcnn import optimizer
 
 V, N = 30, 61
@@ -161,6 +168,98 @@ def test_patience_stops_each_replica_by_itself(tmp_path):
         assert (progress.best_step[r], progress.best[r]) == mine[best]
         assert len(mine) == best + 1 + 2  # two evaluations without improvement, and no record after them
         assert progress.steps[r] == len(mine) * (7, 6)[r]  # updates an epoch; none after the stop
+
+
+RATES = (1.0, 0.25, 0.0625)
+ANNEALED = dataclasses.replace(SETTINGS, epochs=30, monitor="loss", rates=RATES)
+
+
+def annealed(*, replicas=1, settings=ANNEALED, **placing) -> Trainer:
+    """By Nesterov's method, whose state holds the learning rate."""
+    nesterov = config(wmt14_en_de, learning_rate=RATES[0], momentum=0.9)
+    return Trainer(Classification(net(), 2), make_optimizer(nesterov), settings, Placement(replicas, **placing))
+
+
+@pytest.fixture(scope="module")
+def annealed_members() -> list[Member]:
+    """Their dev splits differ, so that rates are cut at different evaluations, and one stops before the other."""
+    return [member(0), member(1, 5)]
+
+
+@pytest.fixture(scope="module")
+def annealed_together(tmp_path_factory, annealed_members):
+    return fit(tmp_path_factory.mktemp("annealed"), annealed_members, make=annealed)
+
+
+def cuts(history: list[dict], replica: int = 0) -> list[int]:
+    """How often the rate has been cut after each evaluation of a replica: at those that have not improved its loss."""
+    losses = [record["dev"][replica]["loss"] for record in history if record["dev"][replica] is not None]
+    return np.cumsum([n > 0 and loss >= min(losses[:n]) for n, loss in enumerate(losses)]).tolist()
+
+
+def test_the_rate_is_cut_at_an_evaluation_without_improvement(tmp_path, monkeypatch):
+    """Gehring et al. 2017, section 4.2; where no rate is left the run ends, long before its epochs do."""
+    given = []
+
+    def spy(opt_state, rate):
+        given.append(float(rate))
+        return with_rate(opt_state, rate)
+
+    monkeypatch.setattr(loop, "with_rate", spy)
+    _, progress = fit(tmp_path, [member()], make=annealed)
+    found = cuts(progress.history)
+    assert given == [RATES[min(n, 2)] for n in found]
+    assert found[0] == 0 and sorted(set(found)) == [0, 1, 2, 3] and found.count(3) == 1
+    assert progress.stopped == [True] and progress.cuts == [3] and progress.step == 7 * len(found) < 7 * 30
+
+
+def test_a_cut_rate_is_that_of_the_steps_that_follow(tmp_path):
+    """With 1e-30 after the first one nothing moves any more, which is no improvement."""
+    settings = dataclasses.replace(ANNEALED, rates=(RATES[0], 1e-30))
+    _, progress = fit(tmp_path, [member()], make=annealed, settings=settings)
+    losses = [record["dev"][0]["loss"] for record in progress.history]
+    assert cuts(progress.history)[-3:] == [0, 1, 2] and losses[-1] == losses[-2]
+    assert len(set(losses)) == len(losses) - 1
+
+
+def test_each_replica_has_a_rate_of_its_own(tmp_path, annealed_members, annealed_together):
+    """Together they go through what they go through in turn, and each stops when its rates run out."""
+    together, progress = annealed_together
+    assert all(progress.stopped) and progress.cuts == [3, 3] and len(set(progress.steps)) == 2
+    ran = [cuts(progress.history, r) for r in range(2)]
+    assert ran[0] != ran[1] and len(ran[0]) != len(ran[1])
+    for r, one in enumerate(annealed_members):
+        alone, its = fit(tmp_path / str(r), [one], make=annealed)
+        jax.tree.map(lambda a, b, r=r: np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5), together, alone)
+        assert (cuts(its.history), its.steps[0]) == (ran[r], progress.steps[r])
+        assert (its.best_step[0] // (7, 6)[r], its.best[0]) == pytest.approx(
+            (progress.best_step[r] // 7, progress.best[r])
+        )
+
+
+def test_resuming_between_cuts_is_exact(tmp_path, annealed_members, annealed_together):
+    """Stopped within an epoch, at an evaluation that cuts a rate, and after it, when the replicas' rates differ."""
+    wanted, whole = annealed_together
+    first, second = (cuts(whole.history, r) for r in range(2))
+    places = [7 * (n + 1) for n, (one, two) in enumerate(zip(first, second)) if one != two]
+    at, stops = 0, [5, places[0], places[0] + 3, 7 * (first.index(2) + 1) + 1]
+    for place in sorted(set(stops)):
+        with pytest.raises(Stopped) as stopped:
+            fit(tmp_path, annealed_members, make=annealed, should_stop=stop_after(place - at))
+        at = place
+        assert stopped.value.step == place
+    found, progress = fit(tmp_path, annealed_members, make=annealed)
+    assert_same(found, wanted)
+    assert timeless(progress) == timeless(whole)
+
+
+def test_a_run_takes_its_rates_from_the_optimiser():
+    run_config = wmt14_en_de.get_config()
+    assert settings_of(run_config).rates == learning_rates(run_config.optimizer) and settings_of(run_config).rates
+    assert settings_of(base.get_config()).rates == ()
+    run_config.train.average = 2
+    with pytest.raises(ConfigError, match=r"^train\.average: a learning rate that is cut"):
+        settings_of(run_config)
 
 
 def test_the_best_parameters_are_kept_not_the_last(tmp_path):

@@ -1,17 +1,20 @@
-"""Adam and its schedule against NumPy and hand-worked values. Adadelta and max-norm: tests/test_textcnn.py."""
+"""Adam and its schedule against NumPy and hand-worked values, Nesterov's method against PyTorch. Adadelta and max-norm:
+tests/test_textcnn.py."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from configs.conv_seq2seq import wmt14_en_de
 from configs.transformer import base
 from research.errors import ConfigError
-from research.optimizers import inverse_square_root, make_optimizer
+from research.optimizers import inverse_square_root, learning_rates, make_optimizer, with_rate
 
 
-def config(**changes):
-    made = base.get_config().optimizer
+def config(of=base, **changes):
+    made = of.get_config().optimizer
     made.update(changes)
     return made
 
@@ -94,6 +97,73 @@ def test_clip_norm(limit):
     assert (np.abs(found - free).max() > 1e-3) == (limit < 100.0)
 
 
+@pytest.mark.parametrize("momentum", [0.99, 0.5, 0.0])
+def test_nesterov_against_pytorch(momentum):
+    """Ten steps, of which some gradients are longer than the limit, over all parameters together, and others not; the
+    rate is cut after the sixth. To 1e-6 of the largest entry."""
+    torch = pytest.importorskip("torch", reason="tests/requirements.txt installs PyTorch for this comparison")
+    made = config(wmt14_en_de, momentum=momentum, clip_norm=1.0)
+    drawn = np.random.default_rng(1).normal(size=(10, 2, 3)) * np.array([1.0, 0.2] * 5)[:, None, None]
+    lengths = np.sqrt((drawn**2).sum((1, 2)))
+    assert (lengths > 1.0).sum() >= 3 and (lengths < 1.0).sum() >= 3
+    start = np.random.default_rng(2).normal(size=(2, 3))
+
+    theirs = [torch.nn.Parameter(torch.tensor(row)) for row in start]
+    # PyTorch has Nesterov's form for a momentum alone
+    options = {"momentum": momentum, "nesterov": True} if momentum else {}
+    reference = torch.optim.SGD(theirs, lr=0.25, **options)
+    optimizer = make_optimizer(made)
+    params = {"a": jnp.asarray(start[0], jnp.float32), "b": jnp.asarray(start[1], jnp.float32)}
+    state = optimizer.init(params)
+    assert float(state.hyperparams["learning_rate"]) == 0.25
+    for step, gradient in enumerate(drawn):
+        if step == 6:
+            reference.param_groups[0]["lr"] = 0.025
+            state = with_rate(state, jnp.float32(0.025))
+        for parameter, one in zip(theirs, gradient):
+            parameter.grad = torch.tensor(one)
+        torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+        reference.step()
+        updates, state = optimizer.update(dict(zip("ab", jnp.asarray(gradient, jnp.float32))), state, params)
+        params = optax.apply_updates(params, updates)
+        wanted = np.stack([parameter.detach().numpy() for parameter in theirs])
+        np.testing.assert_allclose(list(params.values()), wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_a_step_of_nesterov_by_hand():
+    """From rest g (1 + μ) times the rate, then μ² of the first gradient and (1 + μ) of the second: μ v + g with
+    v = μ g_1 + g_2. A gradient of length 5 counts as one of 0.1."""
+    made = config(wmt14_en_de, momentum=0.5, learning_rate=2.0)
+    optimizer, params = make_optimizer(made), {"a": jnp.zeros(2)}
+    state = optimizer.init(params)
+    first, state = optimizer.update({"a": jnp.array([0.06, 0.0])}, state, params)
+    np.testing.assert_allclose(first["a"], [-2.0 * 1.5 * 0.06, 0.0], rtol=1e-6)
+    second, state = optimizer.update({"a": jnp.array([3.0, 4.0])}, state, params)
+    np.testing.assert_allclose(second["a"], [-2.0 * (0.25 * 0.06 + 1.5 * 0.06), -2.0 * 1.5 * 0.08], rtol=1e-6)
+
+
+def test_learning_rates():
+    """Section 4.2 of Gehring et al. 2017: 0.25, cut by an order of magnitude until it falls below 1e-4."""
+    assert learning_rates(config(wmt14_en_de)) == pytest.approx((0.25, 0.025, 0.0025, 0.00025), rel=1e-12)
+    assert learning_rates(config(wmt14_en_de, learning_rate=1.0, anneal=0.5, least_rate=0.25)) == (1.0, 0.5, 0.25)
+    assert learning_rates(config(wmt14_en_de, learning_rate=1.0, anneal=0.5, least_rate=1.0)) == (1.0,)
+    assert learning_rates(config()) == ()
+
+
+def test_a_rate_of_each_replica():
+    """The state of two replicas, mapped over; nothing else of it changes, and it is not changed in place."""
+    optimizer, params = make_optimizer(config(wmt14_en_de)), {"a": jnp.ones((2, 3))}
+    state = jax.vmap(optimizer.init)(params)
+    _, state = jax.vmap(optimizer.update)(params, state, params)
+    changed = with_rate(state, jnp.array([0.5, 0.125], jnp.float32))
+    updates, _ = jax.vmap(optimizer.update)(params, changed, params)
+    np.testing.assert_allclose(updates["a"][0], 4.0 * updates["a"][1], rtol=1e-6)
+    np.testing.assert_array_equal(state.hyperparams["learning_rate"], [0.25, 0.25])
+    back = with_rate(changed, state.hyperparams["learning_rate"])
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, back, state)
+
+
 NO_NUMBERS = [float("nan"), float("inf")]
 
 
@@ -113,3 +183,19 @@ def test_fields_that_cannot_be(field, value):
     with pytest.raises(ConfigError, match=rf"optimizer\.{field}\b"):
         make_optimizer(config(**{field: value}), 512)
     make_optimizer(config(), 512)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, value) for name in ("learning_rate", "clip_norm", "least_rate") for value in (0.0, -1.0, *NO_NUMBERS)),
+        *(("momentum", value) for value in (1.0, -0.1, *NO_NUMBERS)),
+        *(("anneal", value) for value in (0.0, 1.0, 1.5, -0.1, *NO_NUMBERS)),
+        ("least_rate", 0.26),  # more than the learning rate
+    ],
+    ids=str,
+)
+def test_fields_that_cannot_be_for_nesterov(field, value):
+    with pytest.raises(ConfigError, match=rf"optimizer\.{field}\b"):
+        make_optimizer(config(wmt14_en_de, **{field: value}))
+    make_optimizer(config(wmt14_en_de))

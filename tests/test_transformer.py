@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from configs.transformer import base, big, table3_base
-from research.batches import Table, gather, make_buckets
-from research.datasets import pack
-from research.decoding import Search, beam_search, length_penalty, search
+from research.batches import make_buckets
 from research.errors import ConfigError
 from research.layers import attention_bias, dot_product_attention, length_mask, places, shift_right, sinusoids
 from research.tasks import Translation
-from research.text import BOS, EOS, PAD
+from research.text import BOS
 from research.transformer import (
     Embedding,
     FeedForward,
@@ -29,18 +27,28 @@ from research.transformer import (
     Transformer,
     make_model,
 )
+from tests.seq2seq import (
+    BUCKET,
+    KEY,
+    V,
+    batch,
+    cached_and_uncached_decoding_agree,
+    close,
+    double,
+    filled,
+    half_precision_is_near,
+    more_positions_than_the_table_has_are_refused,
+    normal,
+    numpy_layer_norm,
+    packing_changes_nothing,
+    padded,
+    padding_changes_nothing,
+    sentences,
+    the_cache_follows_its_beam,
+    variables,
+)
 
-V = 13
 SMALL = {"d_model": 8, "d_ff": 16, "heads": 2, "d_k": 4, "d_v": 4, "dropout": 0.0}
-KEY = jax.random.key(5)
-
-
-@pytest.fixture
-def quick_compilation():
-    """Without XLA's optimisations, for programs that are large and run once: half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def shape(**changes) -> Shape:
@@ -54,57 +62,7 @@ def model(**changes) -> Transformer:
     return Transformer(**fields, shape=shape(**changes))
 
 
-def filled(module, *inputs, seed: int = 0, method=None):
-    """The variables of `module` for `inputs`, with random values everywhere: ones and zeros would hide mistakes."""
-    shapes = dict(jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs, method=method)))
-    shapes.pop("attention", None)
-    random = np.random.default_rng(seed)
-
-    def draw(path, x):
-        positive = path[-1].key in ("scale", "variance")
-        drawn = random.uniform(0.5, 1.5, x.shape) if positive else random.normal(0, 0.5, x.shape)
-        return jnp.asarray(drawn, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def variables(net: Transformer, seed: int = 0):
-    one = jnp.ones((1, 4), jnp.int32)
-    return filled(net, one, one, one, one, seed=seed)
-
-
-def normal(*size: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=size).astype(np.float32)
-
-
-def sentences(*lengths: int, seed: int = 0) -> list[list[int]]:
-    """Words, and </s>."""
-    random = np.random.default_rng(seed)
-    return [[*random.integers(4, V, n - 1).tolist(), EOS] for n in lengths]
-
-
-def padded(rows, size: int, *, left: int = 0, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and segments, each row from `left` on; ids in the padding are 0, or random ones."""
-    shape = (len(rows), size)
-    tokens = np.zeros(shape, np.int32) if seed is None else np.random.default_rng(seed).integers(0, V, shape, np.int32)
-    segments = np.zeros(shape, np.int32)
-    for index, row in enumerate(rows):
-        tokens[index, left : left + len(row)] = row
-        segments[index, left : left + len(row)] = 1
-    return tokens, segments
-
-
-def close(found, wanted, tolerance: float):
-    """To `tolerance` of the largest value."""
-    wanted = np.asarray(wanted, np.float64)
-    np.testing.assert_allclose(np.asarray(found, np.float64), wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
-
-
 # NumPy's versions, in float64 and position by position; a mask is never added to anything.
-
-
-def double(tree):
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
 def numpy_attention(query, keys, values, allowed, scale) -> tuple[np.ndarray, np.ndarray]:
@@ -133,11 +91,6 @@ def numpy_feed_forward(p, x) -> np.ndarray:
     return inner @ p["outer"]["kernel"] + p["outer"]["bias"]
 
 
-def numpy_norm(p, x) -> np.ndarray:
-    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + 1e-5) * p["layer"]["scale"] + p["layer"]["bias"]
-
-
 def numpy_stack(params, x, allowed, memory=None, memory_allowed=None, *, pre_norm: bool, size: int = 2) -> np.ndarray:
     for number in range(size):
         p = params[f"layers_{number}"]
@@ -148,8 +101,8 @@ def numpy_stack(params, x, allowed, memory=None, memory_allowed=None, *, pre_nor
         sub_layers.append(("around_feed_forward", lambda x, p=p: numpy_feed_forward(p["feed_forward"], x)))
         for around, f in sub_layers:
             norm = p[around]["norm"]
-            x = x + f(numpy_norm(norm, x)) if pre_norm else numpy_norm(norm, x + f(x))
-    return numpy_norm(params["norm"], x) if pre_norm else x
+            x = x + f(numpy_layer_norm(norm["layer"], x)) if pre_norm else numpy_layer_norm(norm["layer"], x + f(x))
+    return numpy_layer_norm(params["norm"]["layer"], x) if pre_norm else x
 
 
 # Attention
@@ -325,19 +278,8 @@ def test_other_words_in_the_future_change_no_bit():
 )
 @pytest.mark.usefixtures("quick_compilation")
 def test_padding_on_either_side_changes_nothing(options):
-    """Positions are counted within the sentence; what stands in the padding is never seen. To 1e-6 of the
-    largest value: the sums of a matrix product are in another order."""
     net = model(**options)
-    values, run = variables(net), jax.jit(net.apply)
-    source, target = sentences(5, 1, 3), [[BOS, *row] for row in sentences(2, 4, 3, seed=1)]
-    real = padded(target, 5)[1] > 0
-    wanted = np.asarray(run(values, *padded(source, 9), *padded(target, 9)))
-    assert np.isfinite(wanted).all()
-    wanted = wanted[:, :5][real]
-    assert np.abs(np.diff(wanted[[0, 3, 8]], axis=0)).max() > 0.1  # the sentences' first positions differ
-    for left in (0, 1, 4):
-        changed = run(values, *padded(source, 9, left=left, seed=left), *padded(target, 9, left=4 - left, seed=9))
-        close(np.asarray(changed)[:, 4 - left : 9 - left][real], wanted, 1e-6)
+    padding_changes_nothing(net, variables(net))
 
 
 def by_hand(pre_norm: bool):
@@ -392,15 +334,15 @@ def test_the_order_of_residual_dropout_and_norm():
     assert 0.3 < np.isclose(kept, 2.0, atol=1e-5).mean() < 0.7
     assert (np.isclose(kept, 2.0, atol=1e-5) | np.isclose(kept, 0.0, atol=1e-5)).all()
     values, found = leave()
-    norm = double(values["params"])["norm"]
-    np.testing.assert_allclose(found, numpy_norm(norm, double(x) + dropped), rtol=1e-4, atol=1e-5)
+    norm = double(values["params"])["norm"]["layer"]
+    np.testing.assert_allclose(found, numpy_layer_norm(norm, double(x) + dropped), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(leave(pre_norm=True)[1], x + dropped, rtol=1e-6, atol=1e-6)
     evaluated = Residual(shape(dropout=0.5)).apply(values, x, y, method="leave")
-    np.testing.assert_allclose(evaluated, numpy_norm(norm, double(x) + y), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(evaluated, numpy_layer_norm(norm, double(x) + y), rtol=1e-4, atol=1e-5)
 
     module = Residual(shape(dropout=0.5, pre_norm=True))
     values = filled(module, x, method="enter")
-    wanted = numpy_norm(double(values["params"])["norm"], double(x))
+    wanted = numpy_layer_norm(double(values["params"])["norm"]["layer"], double(x))
     np.testing.assert_allclose(module.apply(values, x, rows, method="enter"), wanted, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(Residual(shape()).apply({}, x, method="enter"), x)
 
@@ -507,24 +449,10 @@ def test_embeddings_start_with_a_standard_deviation_of_one_once_scaled():
 
 def test_more_positions_than_the_learned_table_has_are_refused():
     net = model(positions="learned", max_length=4)
-    values = variables(net)
-    long, short = jnp.ones((1, 5), jnp.int32), jnp.ones((1, 4), jnp.int32)
-    for source, target in ((long, short), (short, long)):
-        with pytest.raises(ConfigError, match=r"model\.max_length = 4: a sentence of 5 positions"):
-            jax.eval_shape(net.apply, values, source, source, target, target)
-    with pytest.raises(ConfigError, match=r"model\.max_length = 4: a sentence of 6 positions"):
-        jax.eval_shape(lambda: search(net, values, short, short, Search(beam=1, extra=2)))
+    more_positions_than_the_table_has_are_refused(net, variables(net))
 
 
 # The reference framework
-
-BUCKET = make_buckets((6,), ("source", "target"))[0]
-
-
-def batch(sources, targets, bucket=BUCKET, segments=None):
-    table = Table.build({"source": sources, "target": targets}, [0] * len(sources), bucket, segments)
-    index = np.arange(len(sources))
-    return gather(table, index, np.ones(len(index), np.float32), index, bucket)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -627,90 +555,19 @@ DECODING = [
     {"share": "none", "source_size": 9, "d_k": 5, "d_v": 3, "positions": "concatenated"},
     {"share": "target", "positions": "none", "norm": "batch", "fused": "xla"},
 ]
-SOURCE, SEGMENTS = padded([[5, 8, 4, 7, 3], [3], [6, 6, 3]], 5, seed=3)
-SIZE, LIMITS = 9, np.array([9, 5, 7])
-
-
-def decoding(options):
-    """The model, its variables, the memory, and the logits at every position by the whole decoder, from inputs
-    (B, N, T) that begin with <s>."""
-    net = model(**options)
-    values = variables(net, seed=8)  # under which outputs are not one word again and again
-
-    @jax.jit
-    def logits(values, memory, inputs):
-        beams = inputs.shape[1]
-        copies = (jnp.repeat(x, beams, axis=0) for x in (memory, SEGMENTS))
-        rows = inputs.reshape(-1, SIZE)
-        hidden = net.apply(values, *copies, rows, jnp.ones_like(rows), method="decode")
-        return (hidden @ values["params"]["embedding"].T).reshape(3, beams, SIZE, V)
-
-    memory = jax.jit(lambda values: net.apply(values, SOURCE, SEGMENTS, method="encode"))(values)
-    return net, values, memory, logits
-
-
-def searched(net, values, options: Search):
-    found = jax.jit(lambda values: search(net, values, SOURCE, SEGMENTS, options))(values)
-    return np.asarray(found.tokens), np.asarray(found.scores)
 
 
 @pytest.mark.parametrize("options", DECODING, ids=str)
 @pytest.mark.usefixtures("quick_compilation")
 def test_cached_and_uncached_decoding_agree(options):
-    """Logits of given tokens, to 1e-5 of the largest, and greedy decoding, token by token."""
-    net, values, memory, full = decoding(options)
-    beams = 3
-    inputs = np.random.default_rng(4).integers(0, V, (3, beams, SIZE)).astype(np.int32)
-    inputs[:, :, 0] = BOS
-    wanted = np.asarray(full(values, memory, inputs))
-    assert np.abs(np.diff(wanted[:, :, 3], axis=1)).max() > 0.1  # the beams differ
-    begin = lambda net: net.init_cache(memory, SEGMENTS, beams=beams, size=SIZE)
-    fixed, cache = jax.jit(lambda values: net.apply(values, method=begin))(values)
-    step = jax.jit(functools.partial(net.apply, method="decode_step"))
-    for position in range(SIZE):
-        logits, cache = step(values, fixed, cache, inputs[:, :, position], position)
-        close(logits, wanted[:, :, position], 1e-5)
-
-    history = np.full((3, SIZE + 1), PAD, np.int32)
-    history[:, 0] = BOS
-    for position in range(SIZE):
-        inputs = np.tile(history[:, None, :SIZE], (1, beams, 1))
-        logits = np.array(full(values, memory, inputs)[:, 0, position])
-        logits[:, [PAD, BOS]] = -np.inf
-        history[:, position + 1] = np.where(position == LIMITS - 1, EOS, logits.argmax(1))
-    greedy, _ = searched(net, values, Search(beam=1, extra=4))
-    for row, mine in zip(history[:, 1:].tolist(), greedy[:, 0].tolist()):
-        wanted = row[: row.index(EOS) + 1]
-        assert mine == wanted + [PAD] * (SIZE - len(wanted))
-    assert len(np.unique(greedy)) > 3
+    net = model(**options)
+    cached_and_uncached_decoding_agree(net, variables(net, seed=8))  # under which outputs are not one word repeated
 
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_the_cache_follows_its_beam():
-    """A beam of 4 finds what it finds where tokens alone are kept and everything else is computed anew each step; and
-    the scores are those of the whole decoder, run once over each output."""
-    net, values, memory, full = decoding({"layers": 2, "pre_norm": True, "positions": "learned"})
-    options = Search(beam=4, extra=4, best=4)
-
-    @jax.jit
-    def anew(values, memory):
-        def step(tokens, last, position):
-            tokens = tokens.at[:, :, position].set(last)
-            return jax.lax.dynamic_index_in_dim(full(values, memory, tokens), position, 2, keepdims=False), tokens
-
-        return beam_search(step, jnp.zeros((3, 4, SIZE), jnp.int32), LIMITS, SIZE, options)
-
-    wanted = anew(values, memory)
-    tokens, scores = searched(net, values, options)
-    np.testing.assert_array_equal(tokens, wanted.tokens)
-    np.testing.assert_allclose(scores, wanted.scores, rtol=1e-5)
-    assert len(np.unique(tokens.reshape(-1, SIZE), axis=0)) > 9 and len(np.unique(tokens)) > 6
-
-    inputs = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=BOS)[:, :, :SIZE]
-    logs = jax.nn.log_softmax(full(values, memory, inputs))
-    chosen = np.take_along_axis(np.asarray(logs), tokens[..., None], axis=-1)[..., 0] * (tokens != PAD)
-    lengths = (tokens != PAD).sum(-1)
-    np.testing.assert_allclose(scores, chosen.sum(-1) / length_penalty(lengths, 0.6), rtol=1e-5)
+    net = model(layers=2, pre_norm=True, positions="learned")
+    the_cache_follows_its_beam(net, variables(net, seed=8), beam=4)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -830,15 +687,7 @@ def test_impossible_fields_are_refused(changes, message):
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_half_precision_keeps_parameters_and_loss_in_single():
-    """A whole step in bfloat16: the loss within 1 % of float32's, gradients in float32 and not far either."""
-    examples = (sentences(4, 2, 3), sentences(3, 4, 1, seed=1))
-    values = variables(model())
-    slope = lambda net: jax.jit(jax.value_and_grad(lambda v: Translation(net, 0.1).loss(v, batch(*examples), KEY)[0]))
-    (wanted, gradients), (found, halved) = (slope(model(dtype=dtype))(values) for dtype in ("float32", "bfloat16"))
-    assert found == pytest.approx(float(wanted), rel=0.01) and found != wanted
-    for one, other in zip(*map(jax.tree.leaves, (gradients, halved))):
-        assert other.dtype == jnp.float32
-        np.testing.assert_allclose(one, other, atol=0.1 * np.abs(one).max() + 1e-3)
+    half_precision_is_near(model(), model(dtype="bfloat16"), variables(model()))
 
 
 def test_one_matrix_for_two_vocabularies_is_refused():
@@ -856,27 +705,8 @@ def test_one_matrix_for_two_vocabularies_is_refused():
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_packed_rows_have_the_same_loss():
-    """Two pairs in a row, or one and padding: sums of losses, tokens and gradients are those of rows of their own."""
-    examples = {"source": sentences(3, 5, 4, 2), "target": sentences(4, 2, 3, 5, seed=1)}
-    bucket = make_buckets((8,), ("source", "target"))[0]
-    rows, segments = pack(examples, dict(bucket))
-    assert [max(row) for row in segments["source"]] == [max(row) for row in segments["target"]] == [2, 2]
     net = model(pre_norm=True)
-    task, params = Translation(net, 0.1), variables(net)["params"]
-
-    @jax.jit
-    def run(examples):
-        loss = lambda params: task.loss({"params": params}, examples, KEY)
-        (total, (weight, _)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        return total, weight, gradient
-
-    apart = run(batch(examples["source"], examples["target"], bucket))
-    together = run(batch(rows["source"], rows["target"], bucket, segments))
-    assert apart[1] == together[1] == 14.0
-    np.testing.assert_allclose(together[0], apart[0], rtol=1e-6)
-    jax.tree.map(lambda one, other: close(one, other, 1e-5), together[2], apart[2])
-    ones = {role: [[1] * len(row) for row in rows[role]] for role in rows}  # under which sentences see one another
-    assert abs(run(batch(rows["source"], rows["target"], bucket, ones))[0] - apart[0]) > 0.01
+    packing_changes_nothing(net, variables(net)["params"])
 
 
 # Table 3

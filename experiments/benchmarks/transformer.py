@@ -7,18 +7,17 @@ is held back; one step is the batch. `jax recomputing` decodes without a cache, 
 and 32 positions; PyTorch's `nn.Transformer` has no cache and recomputes the prefix as it is.
 """
 
-import functools
 import sys
 import time
 
 import numpy as np
 
 from experiments import cli
+from experiments.benchmarks.translation import SENTENCES, V, examples, jax_decoding, jax_training, torch_training
 from experiments.benchmarks.worker import serve
 
-V, D, FF, HEADS, LAYERS = 8000, 256, 1024, 4, 3
-B, L, N = 128, 24, 2048
-SENTENCES, STEPS = 64, 32
+D, FF, HEADS, LAYERS = 256, 1024, 4, 3
+STEPS = 32
 DROPOUT, SMOOTHING, WARMUP = 0.1, 0.1, 4000
 KINDS = {
     "train": (("jax", "torch eager", "torch compiled"), 4),
@@ -26,16 +25,6 @@ KINDS = {
     "beam 4": (("jax", "torch eager"), 1),
 }
 """Kind of work -> who does it, ours first, and steps a turn (0: --steps)."""
-
-
-def examples() -> dict[str, np.ndarray]:
-    """Sentences of L tokens, the last of which is </s>, by Zipf's law."""
-    random, chance = np.random.default_rng(0), 1.0 / np.arange(1, V - 3)
-    draw = lambda: random.choice(V - 4, (N, L), p=chance / chance.sum()) + 4
-    texts = {role: draw().astype(np.int32) for role in ("source", "target")}
-    for text in texts.values():
-        text[:, -1] = 3
-    return texts
 
 
 def _config():
@@ -46,69 +35,6 @@ def _config():
     config.model.update(layers=LAYERS, d_model=D, d_ff=FF, heads=HEADS, d_k=size, d_v=size, dropout=DROPOUT)
     config.optimizer.warmup = WARMUP
     return config
-
-
-def jax_training():
-    """Our own step as a run makes it."""
-    import jax
-
-    from experiments.steps import Steps
-    from research.batches import Table
-    from research.optimizers import make_optimizer
-    from research.tasks import make_task
-
-    config, bucket = _config(), (("source", L), ("target", L))
-    task = make_task(config, sizes={"source": V, "target": V})
-    optimizer = make_optimizer(config.optimizer, D)
-    lengths = {role: np.full(N, L, np.int32) for role in ("source", "target")}
-    table = Table(examples(), lengths, {}, np.zeros(N, np.int32))
-    step, random = Steps(task, optimizer, table, bucket), np.random.default_rng(1)
-
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            step(random.integers(0, N, B))
-        jax.block_until_ready(step.state)
-
-    return run
-
-
-def jax_decoding(beam: int, cached: bool):
-    """Beam search as a run translates, or greedy decoding that computes all positions anew for every token."""
-    import jax
-    import jax.numpy as jnp
-
-    from research.decoding import Search, search
-    from research.tasks import make_task
-    from research.text import BOS, EOS
-
-    task = make_task(_config(), sizes={"source": V, "target": V})
-    variables = task.init(jax.random.key(0), (("source", L), ("target", L)))
-    model, source = task.model, jnp.asarray(examples()["source"][:SENTENCES])
-    ones = jnp.ones_like(source)
-    options = Search(beam=beam, extra=STEPS - L, least=STEPS - 1)
-    whole = jax.jit(lambda variables: search(model, variables, source, ones, options))
-    encode = jax.jit(lambda variables: model.apply(variables, source, ones, method=model.encode))
-
-    @functools.partial(jax.jit, static_argnums=3)
-    def extend(variables, memory, tokens, size, position):
-        inputs = tokens[:, :size]
-        hidden = model.apply(variables, memory, ones, inputs, jnp.ones_like(inputs), method=model.decode)
-        table, _ = model.apply(variables, method=model.readout)
-        logits = jax.lax.dynamic_index_in_dim(hidden, position, 1, keepdims=False) @ table.T
-        return tokens.at[:, position + 1].set(jnp.argmax(logits.at[:, EOS].set(-jnp.inf), axis=-1))
-
-    def recompute():
-        tokens = jnp.full((SENTENCES, STEPS + 1), BOS, jnp.int32)
-        memory = encode(variables)
-        for position in range(STEPS):
-            tokens = extend(variables, memory, tokens, 8 * (position // 8 + 1), position)
-        return tokens
-
-    def run(batches: int) -> None:
-        for _ in range(batches):
-            jax.block_until_ready(whole(variables) if cached else recompute())
-
-    return run
 
 
 def torch_model():
@@ -141,30 +67,20 @@ def torch_model():
     return Translator()
 
 
-def torch_training(compiled: bool):
+def torch_step(compiled: bool):
     """The same step with `nn.Transformer` and Adam's fused kernel."""
     import torch
-    from torch import nn
 
     model = torch_model()
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9, fused=True)
     rate = lambda step: D**-0.5 * min((step + 1) ** -0.5, (step + 1) * WARMUP**-1.5)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    texts = {role: torch.from_numpy(text).long() for role, text in examples().items()}
-    network, random = torch.compile(model) if compiled else model, np.random.default_rng(1)
 
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            chosen = torch.from_numpy(random.integers(0, N, B))
-            source, target = (texts[role][chosen] for role in ("source", "target"))
-            inputs = torch.cat([torch.full((B, 1), 2), target[:, :-1]], 1)
-            optimizer.zero_grad(set_to_none=True)
-            logits = network(source, inputs).flatten(0, 1)
-            nn.functional.cross_entropy(logits, target.flatten(), label_smoothing=SMOOTHING).backward()
-            optimizer.step()
-            schedule.step()
+    def update():
+        optimizer.step()
+        schedule.step()
 
-    return run
+    return torch_training(model, update, smoothing=SMOOTHING, compiled=compiled)
 
 
 def torch_decoding(beam: int):
@@ -201,9 +117,10 @@ def main(worker: str, kind: str) -> None:
     beam = 4 if kind == "beam 4" else 1
     if worker.startswith("jax"):
         cli.set_up_jax()
-        run = jax_training() if kind == "train" else jax_decoding(beam, cached=worker == "jax")
+        options = {"beam": beam, "steps": STEPS, "cached": worker == "jax"}
+        run = jax_training(_config()) if kind == "train" else jax_decoding(_config(), **options)
     else:
-        run = torch_training(worker == "torch compiled") if kind == "train" else torch_decoding(beam)
+        run = torch_step(worker == "torch compiled") if kind == "train" else torch_decoding(beam)
     run(1)
     serve(run, time.perf_counter() - began)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -15,9 +16,11 @@ def resident() -> float:
 
 
 def serve(run: Callable[[int], None], first_step_seconds: float) -> None:
-    """Answers each line `n` on standard input with one of JSON: seconds that `run(n)` took, resident MiB."""
+    """Answers each line `n` on standard input with one of JSON: seconds that `run(n)` took, resident MiB, and the most
+    that was resident at any time."""
     print(json.dumps({"first_step_seconds": first_step_seconds}), flush=True)
     for line in sys.stdin:
         began = time.perf_counter()
         run(int(line))
-        print(json.dumps({"seconds": time.perf_counter() - began, "resident_mib": resident()}), flush=True)
+        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "resident_mib": resident(), "peak_mib": peak}), flush=True)

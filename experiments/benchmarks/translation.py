@@ -1,0 +1,108 @@
+"""What timing one model of translation and timing another have in common: sentences, our step and our decoding, and a
+PyTorch model's step.
+
+A step takes B pairs of L tokens on either side, of N, with the masks that padding would need.
+"""
+
+import functools
+
+import numpy as np
+
+V = 8000  # shared entries
+B, L, N = 128, 24, 2048
+SENTENCES = 64  # decoded at a time, unless told otherwise
+
+
+def examples(length: int = L) -> dict[str, np.ndarray]:
+    """Sentences of `length` tokens, the last of which is </s>, by Zipf's law."""
+    random, chance = np.random.default_rng(0), 1.0 / np.arange(1, V - 3)
+    draw = lambda: random.choice(V - 4, (N, length), p=chance / chance.sum()) + 4
+    texts = {role: draw().astype(np.int32) for role in ("source", "target")}
+    for text in texts.values():
+        text[:, -1] = 3
+    return texts
+
+
+def jax_training(config, rows: int = B, length: int = L):
+    """Our own step as a run makes it."""
+    import jax
+
+    from experiments.steps import Steps
+    from research.batches import Table
+    from research.optimizers import make_optimizer
+    from research.tasks import make_task
+
+    bucket = (("source", length), ("target", length))
+    task = make_task(config, sizes={"source": V, "target": V})
+    optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
+    lengths = {role: np.full(N, length, np.int32) for role in ("source", "target")}
+    table = Table(examples(length), lengths, {}, np.zeros(N, np.int32))
+    step, random = Steps(task, optimizer, table, bucket), np.random.default_rng(1)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            step(random.integers(0, N, rows))
+        jax.block_until_ready(step.state)
+
+    return run
+
+
+def jax_decoding(config, *, beam: int, steps: int, sentences: int = SENTENCES, cached: bool = True):
+    """Beam search of `steps` tokens as a run translates, or greedy decoding that computes all positions anew for every
+    token, over the prefix rounded up to 8, 16, 24, ... positions."""
+    import jax
+    import jax.numpy as jnp
+
+    from research.decoding import Search, search
+    from research.tasks import make_task
+    from research.text import BOS, EOS
+
+    task = make_task(config, sizes={"source": V, "target": V})
+    variables = task.init(jax.random.key(0), (("source", L), ("target", L)))
+    model, source = task.model, jnp.asarray(examples()["source"][:sentences])
+    ones = jnp.ones_like(source)
+    options = Search(beam=beam, extra=steps - L, least=steps - 1)
+    whole = jax.jit(lambda variables: search(model, variables, source, ones, options))
+    encode = jax.jit(lambda variables: model.apply(variables, source, ones, method=model.encode))
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def extend(variables, memory, tokens, size, position):
+        inputs = tokens[:, :size]
+        hidden = model.apply(variables, memory, ones, inputs, jnp.ones_like(inputs), method=model.decode)
+        table, bias = model.apply(variables, method=model.readout)
+        logits = jax.lax.dynamic_index_in_dim(hidden, position, 1, keepdims=False) @ table.T
+        logits = logits if bias is None else logits + bias
+        return tokens.at[:, position + 1].set(jnp.argmax(logits.at[:, EOS].set(-jnp.inf), axis=-1))
+
+    def recompute():
+        tokens = jnp.full((sentences, steps + 1), BOS, jnp.int32)
+        memory = encode(variables)
+        for position in range(steps):
+            tokens = extend(variables, memory, tokens, 8 * (position // 8 + 1), position)
+        return tokens
+
+    def run(batches: int) -> None:
+        for _ in range(batches):
+            jax.block_until_ready(whole(variables) if cached else recompute())
+
+    return run
+
+
+def torch_training(model, update, *, smoothing: float, compiled: bool):
+    """A step of a PyTorch model of (source, target inputs) that gives logits; update: what follows the gradients."""
+    import torch
+
+    texts = {role: torch.from_numpy(text).long() for role, text in examples().items()}
+    network, random = torch.compile(model) if compiled else model, np.random.default_rng(1)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            chosen = torch.from_numpy(random.integers(0, N, B))
+            source, target = (texts[role][chosen] for role in ("source", "target"))
+            inputs = torch.cat([torch.full((B, 1), 2), target[:, :-1]], 1)
+            model.zero_grad(set_to_none=True)
+            logits = network(source, inputs).flatten(0, 1)
+            torch.nn.functional.cross_entropy(logits, target.flatten(), label_smoothing=smoothing).backward()
+            update()
+
+    return run
