@@ -14,7 +14,6 @@ The file is read without running what it may hold beside weights: one that needs
 
 import argparse
 import dataclasses
-import itertools
 import re
 import shlex
 import warnings
@@ -33,7 +32,7 @@ from experiments.environment import environment
 from experiments.workdir import nested, write_json
 from research.checkpoints import save_arrays
 from research.codecs import Codec, Words, digest, save_codecs
-from research.conv_seq2seq import Convolution
+from research.conv_seq2seq import Convolution, written
 from research.corpora.reading import read_text, sha256
 from research.errors import ConfigError, DataError
 from research.tasks import make_task
@@ -268,12 +267,6 @@ def _readout(entries: Entries, inputs: int, rows: int) -> dict[str, np.ndarray]:
     return _ours(weight[order].T, entries.take("decoder.fc3.bias", rows)[order])
 
 
-def _described(layers: Sequence[Convolution]) -> tuple[str, ...]:
-    """As `config.model` has them: ("9*512x3", "2*2048x1")."""
-    groups = [(layer, len(list(group))) for layer, group in itertools.groupby(layers)]
-    return tuple(f"{count}*{layer.channels}x{layer.kernel}" for layer, count in groups)
-
-
 def _language(path: Path, otherwise: str) -> str:
     """en of dict.en.txt."""
     match = re.fullmatch(r"dict\.([\w-]+)\.txt", path.name)
@@ -309,7 +302,7 @@ def fairseq_fconv(checkpoint: Path, dictionaries: Sequence[Path]) -> Imported:
     config.data.update(corpus=checkpoint.name, tokenizer="blank", joint=False, lower=False)
     config.data.update({role: _language(path, role) for role, path in zip(SIDES, dictionaries)})
     config.data.buckets = buckets or (max_length - extra,)  # predict goes on to longer ones, as far as positions go
-    config.model.update(encoder=_described(encoder), decoder=_described(decoder), attention=tuple(attends))
+    config.model.update(encoder=written(encoder), decoder=written(decoder), attention=tuple(attends))
     config.model.update(embedding=embedding, output=output, max_length=max_length, dropout=0.0)
     config.model.target_positions = "positions" in params["embed_target"]
     config.decode.update(beam=5, alpha=1.0, offset=0.0, extra=extra)

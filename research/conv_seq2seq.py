@@ -9,6 +9,7 @@ zeros for all others, so that padding on either side and sentences packed into o
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -61,6 +62,12 @@ def read_layers(parts: Sequence[str], name: str) -> tuple[Convolution, ...]:
     if not layers:
         raise ConfigError(f"model.{name}: needs at least one layer, such as 512x3")
     return tuple(layers)
+
+
+def written(layers: Sequence[Convolution]) -> tuple[str, ...]:
+    """What `read_layers` reads as these layers, each run of equal ones as one part."""
+    runs = [(layer, len(list(run))) for layer, run in itertools.groupby(layers)]
+    return tuple(f"{count}*{layer.channels}x{layer.kernel}".removeprefix("1*") for layer, count in runs)
 
 
 def receptive_field(layers: Sequence[Convolution]) -> int:
@@ -152,7 +159,8 @@ class Attention(nn.Module):
     """One of the attention steps: equations (1) and (2), section 3.3.
 
     d = (h W + b + g) √0.5, a = softmax(d · z), c = Σ_j a_j (z_j + e_j), times m √(1/m) (section 3.4), mapped back to
-    the layer's channels and added to h. The factor of d and the map of c are those of the authors' code."""
+    the layer's channels and added to h. Of the authors' code are the factors of d and of the sum with h, the map of c,
+    and that h comes here before its residual connection."""
 
     shape: Shape
     channels: int
@@ -190,7 +198,7 @@ class Layer(nn.Module):
         if self.attends:
             self.memory_attention = Attention(self.shape, self.layer.channels)
         if self.shape.norm == "layer":
-            self.norm = nn.LayerNorm(epsilon=1e-5)
+            self.norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)
 
     def _leave(self, x, y, g=None, memory=None):
         if self.attends:

@@ -87,9 +87,9 @@ class Settings:
     """`config.train`, and the buckets. batch_tokens: of a batch's longest column with its padding, instead of
     batch_size rows. eval_every: steps, 0 for once an epoch. patience: evaluations without improvement of `monitor`
     after which a replica stops, 0 for never. average: keep the mean of the parameters at that many last evaluations
-    instead of the best; 0 for the best. rates: learning rates, of which a replica takes the next one at an evaluation
-    without improvement and stops where there is none; empty for the optimiser's own schedule. checkpoint_seconds: least
-    time between saves."""
+    instead of the best; 0 for the best. rates: learning rates, of which a replica takes the next one at each evaluation
+    from the first without improvement on, and stops where there is none; empty for the optimiser's own schedule.
+    checkpoint_seconds: least time between saves."""
 
     epochs: int
     batch_size: int
@@ -276,7 +276,7 @@ class Trainer:
                 progress.best[r], progress.best_step[r], progress.stale[r] = score[settings.monitor], progress.step, 0
             elif not progress.stopped[r]:
                 progress.stale[r] += 1
-                progress.cuts[r] += 1
+            progress.cuts[r] += not progress.stopped[r] and (progress.stale[r] > 0 or progress.cuts[r] > 0)
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
             progress.stopped[r] |= 0 < len(settings.rates) <= progress.cuts[r]
         if settings.rates:

@@ -108,7 +108,7 @@ def _nesterov(config) -> optax.GradientTransformation:
 
 
 def learning_rates(config) -> tuple[float, ...]:
-    """The rates that a run goes through, one after another, as the dev split stops improving: `learning_rate` times
+    """The rates that a run goes through, one after another, once the dev split stops improving: `learning_rate` times
     `anneal`, and again, as long as it is not below `least_rate`. Empty for schedules by steps."""
     if "anneal" not in config:
         return ()

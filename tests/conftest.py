@@ -10,7 +10,10 @@ import pytest
 
 from research.corpora import load_corpus
 
-SLOW = ("test_run", "test_translation", "test_parallel", "test_ablations", "test_fit", "test_transformer")
+SLOW = (
+    *("test_run", "test_translation", "test_parallel", "test_ablations", "test_fit", "test_conv_seq2seq"),
+    *("test_transformer", "test_unknown_words", "test_import_weights"),
+)
 """Files of minutes: they come first, so that neither of two processes is left with one at the end."""
 
 
@@ -73,11 +76,3 @@ def write(tmp_path):
         return folder
 
     return write
-
-
-@pytest.fixture
-def quick_compilation():
-    """Without XLA's optimisations, for programs that are large and run once: half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

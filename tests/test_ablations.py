@@ -320,21 +320,13 @@ def differ(path: str, overrides: list[str], others: list[str]) -> bool:
     return not np.allclose(effect(path, *overrides), effect(path, *others), rtol=1e-4, atol=1e-4)
 
 
-@pytest.fixture
-def quick_compilation():
-    """Without XLA's optimisations, for programs that are large and run once: less than half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("plan", [TEXTCNN, TRANSFORMER, CONV], ids=lambda plan: plan.study.paper)
-def test_a_configuration_of_the_same_model_has_the_same_effect(plan, quick_compilation):
+def test_a_configuration_of_the_same_model_has_the_same_effect(plan):
     assert not differ(plan.config, ["train.epochs=3"], [])
 
 
 @pytest.mark.parametrize("name", select(TEXTCNN, ""))
-def test_every_variant_of_textcnn_changes_what_is_trained(name, quick_compilation):
+def test_every_variant_of_textcnn_changes_what_is_trained(name):
     assert differ(TEXTCNN.config, TEXTCNN.variants[name].overrides, [])
 
 
@@ -343,16 +335,16 @@ DEEP = "layers_6_residual_off"
 
 
 @pytest.mark.parametrize("name", [name for name in select(TRANSFORMER, "") if name != DEEP])
-def test_every_variant_of_the_transformer_changes_what_is_trained_or_searched(name, quick_compilation):
+def test_every_variant_of_the_transformer_changes_what_is_trained_or_searched(name):
     assert differ(TRANSFORMER.config, TRANSFORMER.variants[name].overrides, [])
 
 
-def test_residuals_are_off_in_deep_models_too(quick_compilation):
+def test_residuals_are_off_in_deep_models_too():
     assert differ(TRANSFORMER.config, *(TRANSFORMER.variants[name].overrides for name in (DEEP, "layers_6")))
 
 
 @pytest.mark.parametrize("name", select(CONV, ""))
-def test_every_variant_of_conv_seq2seq_changes_what_is_trained_or_searched(name, quick_compilation):
+def test_every_variant_of_conv_seq2seq_changes_what_is_trained_or_searched(name):
     assert differ(CONV.config, CONV.variants[name].overrides, [])
 
 

@@ -281,7 +281,6 @@ def test_embeddings_by_hand():
 
 
 @each_option
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_model_by_hand(options):
     """Keys z, values (z + e) √0.5 and the decoder's output; two sentences in a row, and one with padding around it."""
     net = model(**options)
@@ -324,7 +323,6 @@ def test_maps_stand_where_widths_change_and_attention_where_it_is_asked_for():
     ],
     ids=str,
 )
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_future_has_exactly_no_gradient(options):
     """Of the decoder's real outputs: not 0 at the positions of the same sentence within the receptive field, and 0.0 at
     later ones, earlier ones, in other sentences and in padding. Each token stands once, so that its row of the table
@@ -356,7 +354,6 @@ def test_the_future_has_exactly_no_gradient(options):
         np.testing.assert_array_equal(x[real][~wanted[real]], 0.0)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_encoder_sees_as_far_to_the_left_as_to_the_right():
     net = model(encoder=("8x3", "6x1", "8x5"))
     values, tokens = variables(net), np.arange(12)[None]
@@ -374,14 +371,12 @@ def test_the_encoder_sees_as_far_to_the_left_as_to_the_right():
 
 
 @each_option
-@pytest.mark.usefixtures("quick_compilation")
 def test_padding_on_either_side_changes_nothing(options):
     net = model(**options)
     padding_changes_nothing(net, variables(net))
 
 
 @pytest.mark.parametrize("name", ["plain", "widths", "dense"])
-@pytest.mark.usefixtures("quick_compilation")
 def test_packed_rows_have_the_same_loss(name):
     net = model(**OPTIONS[name])
     packing_changes_nothing(net, drawn(net)["params"])
@@ -396,7 +391,6 @@ def test_a_scaled_gradient_leaves_the_value():
     np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(3.0 * scale_gradient(x, 0.25)))(x), np.full(50, 0.75))
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_encoder_receives_its_gradient_divided_by_the_attention_layers(monkeypatch):
     """Section 3.4. The source's embeddings receive what comes from the values directly undivided, and the rest, through
     the encoder, divided; everything else receives what it would without."""
@@ -455,7 +449,6 @@ def started(net):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.usefixtures("quick_compilation")
 def test_parameters_start_as_section_3_5_has_them(dropout):
     """Normal, with variance 4p / n before a GLU and p / n elsewhere, where n inputs reach a unit and p is the part that
     dropout leaves of them (1 where it does not act); embeddings with 0.1; biases zero; g = ‖v‖."""
@@ -536,7 +529,6 @@ def variance_ratios(dropout: float) -> dict[float, dict[str, float]]:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_variance_stays_through_fifteen_layers(dropout):
     """Encoder 0.98 and 0.93, decoder 1.17 and 1.23 without and with dropout. A gain of 1 in place of 4 leaves a 1,200th
     of it in the encoder, and weights that do not allow for dropout of 0.2 make it eight times as large."""
@@ -549,7 +541,6 @@ def test_the_variance_stays_through_fifteen_layers(dropout):
 # The reference framework
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients():
     """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array. PyTorch
     computes in float64, with its own convolution, gate and weight normalisation, over padded sentences."""
@@ -735,14 +726,12 @@ DECODING = {
 
 
 @pytest.mark.parametrize("options", DECODING.values(), ids=DECODING)
-@pytest.mark.usefixtures("quick_compilation")
 def test_cached_and_uncached_decoding_agree(options):
     net = model(**options)
     cached_and_uncached_decoding_agree(net, variables(net, seed=8))
 
 
 @pytest.mark.parametrize(("name", "beam"), [("widths", 4), ("dense", 5)])
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_cache_follows_its_beam(name, beam):
     net = model(**DECODING[name])
     the_cache_follows_its_beam(net, variables(net, seed=8), beam)
@@ -927,14 +916,12 @@ def test_more_positions_than_the_tables_have_are_refused():
 # Half precision
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_half_precision_keeps_parameters_and_loss_in_single():
     options = {"encoder": ("8x3", "6x1"), "decoder": ("8x3", "6x2"), "attention": (1,)}
     single, half = (model(**options, dtype=dtype) for dtype in ("float32", "bfloat16"))
     half_precision_is_near(single, half, drawn(single))
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_training_step_in_half_precision():
     """The paper's optimiser: all parameters move, in float32, and by no more than clipping and rate allow."""
     config = wmt14_en_de.get_config().optimizer

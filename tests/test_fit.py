@@ -174,6 +174,7 @@ RATES = (1.0, 0.25, 0.0625)
 ANNEALED = dataclasses.replace(SETTINGS, epochs=30, monitor="loss", rates=RATES)
 
 
+@functools.cache
 def annealed(*, replicas=1, settings=ANNEALED, **placing) -> Trainer:
     """By Nesterov's method, whose state holds the learning rate."""
     nesterov = config(wmt14_en_de, learning_rate=RATES[0], momentum=0.9)
@@ -192,12 +193,14 @@ def annealed_together(tmp_path_factory, annealed_members):
 
 
 def cuts(history: list[dict], replica: int = 0) -> list[int]:
-    """How often the rate has been cut after each evaluation of a replica: at those that have not improved its loss."""
+    """How often the rate has been cut after each evaluation of a replica: at each from the first on that has not
+    improved its loss."""
     losses = [record["dev"][replica]["loss"] for record in history if record["dev"][replica] is not None]
-    return np.cumsum([n > 0 and loss >= min(losses[:n]) for n, loss in enumerate(losses)]).tolist()
+    worse = [n > 0 and loss >= min(losses[:n]) for n, loss in enumerate(losses)]
+    return np.cumsum(np.maximum.accumulate(worse)).tolist()
 
 
-def test_the_rate_is_cut_at_an_evaluation_without_improvement(tmp_path, monkeypatch):
+def test_the_rate_is_cut_from_the_first_evaluation_without_improvement_on(tmp_path, monkeypatch):
     """Gehring et al. 2017, section 4.2; where no rate is left the run ends, long before its epochs do."""
     given = []
 

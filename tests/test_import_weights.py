@@ -152,14 +152,6 @@ class Fconv(nn.Module):
         return memory, hidden, self.decoder.fc3(hidden)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Without XLA's optimisations: programs here are compiled once and run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def files(tmp_path):
     """files(state, ...) writes a checkpoint and its dictionaries, and gives the command's arguments."""

@@ -204,7 +204,6 @@ def test_a_mask_multiplied_into_the_scores_leaks():
     np.testing.assert_allclose(found[0, 0, 0], np.full(4, inside @ [-1.0, -2.0] / inside.sum()), rtol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_attention_weights_are_shown_on_request():
     net = model()
     source, target = padded(sentences(6, 3), 6), padded(sentences(2, 5), 5)
@@ -276,7 +275,6 @@ def test_other_words_in_the_future_change_no_bit():
     ],
     ids=str,
 )
-@pytest.mark.usefixtures("quick_compilation")
 def test_padding_on_either_side_changes_nothing(options):
     net = model(**options)
     padding_changes_nothing(net, variables(net))
@@ -298,13 +296,11 @@ def by_hand(pre_norm: bool):
         close(np.asarray(jax.jit(stack.apply)(values, x, bias, *extra))[REAL], wanted[REAL], 1e-5)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_post_norm_by_hand():
     """LayerNorm(x + f(x)), section 3.1; nothing after the last layer."""
     by_hand(pre_norm=False)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_pre_norm_by_hand():
     """x + f(LayerNorm(x)), and one LayerNorm more at the end of each stack."""
     by_hand(pre_norm=True)
@@ -456,7 +452,6 @@ def test_more_positions_than_the_learned_table_has_are_refused():
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_norm):
     """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array."""
     torch = pytest.importorskip("torch", reason="tests/requirements.txt installs PyTorch for this comparison")
@@ -558,20 +553,17 @@ DECODING = [
 
 
 @pytest.mark.parametrize("options", DECODING, ids=str)
-@pytest.mark.usefixtures("quick_compilation")
 def test_cached_and_uncached_decoding_agree(options):
     net = model(**options)
     cached_and_uncached_decoding_agree(net, variables(net, seed=8))  # under which outputs are not one word repeated
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_cache_follows_its_beam():
     net = model(layers=2, pre_norm=True, positions="learned")
     the_cache_follows_its_beam(net, variables(net, seed=8), beam=4)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_decoder_without_memory_steps_as_it_runs(pre_norm):
     """A causal language model: the stack over all positions at once, and one after another with its cache."""
     s, beams, size = shape(pre_norm=pre_norm), 3, 6
@@ -614,7 +606,6 @@ def test_batch_normalisation_by_hand():
     np.testing.assert_allclose(evaluated, apply(x, *double((after["mean"], after["variance"]))), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_batch_normalisation_in_training_and_evaluation():
     """Moments start at 0 and 1, a loss returns new ones, padding has no part in them, and predictions use them."""
     net = model(norm="batch")
@@ -685,7 +676,6 @@ def test_impossible_fields_are_refused(changes, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_half_precision_keeps_parameters_and_loss_in_single():
     half_precision_is_near(model(), model(dtype="bfloat16"), variables(model()))
 
@@ -703,7 +693,6 @@ def test_one_matrix_for_two_vocabularies_is_refused():
 # Packing
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_packed_rows_have_the_same_loss():
     net = model(pre_norm=True)
     packing_changes_nothing(net, variables(net)["params"])

@@ -97,7 +97,6 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.usefixtures("quick_compilation")
 def test_places_are_those_of_the_largest_mean_attention_and_never_of_the_sentences_end(name):
     """Over layers and heads, as each sentence alone and without padding has it. </s> often has more attention than any
     word, and is passed over."""

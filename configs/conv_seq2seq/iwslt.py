@@ -1,6 +1,6 @@
 r"""A ConvS2S of the size that is common for IWSLT: 4 and 3 layers of 256. The paper has no such run.
 
-It reads a pair of plain or gzip text files of your own (README, "Your own pairs of sentences").
+It reads a pair of plain or gzip text files of your own.
 
 Command:   python -m experiments.run --config configs/conv_seq2seq/iwslt.py \
                --workdir runs/conv_seq2seq/iwslt

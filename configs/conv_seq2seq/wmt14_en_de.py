@@ -29,7 +29,7 @@ def get_config():
         attention=(),  # numbers of the decoder layers that attend, from 1; empty: all
         embedding=512,
         output=512,  # size of what the decoder gives the last linear map
-        dropout=0.2,  # ours: the paper does not give it
+        dropout=0.2,  # of the README of the authors' fairseq; the paper does not give it
         gate="glu",  # tanh, relu, none
         norm="weight",  # layer, none
         scale_residual=True,  # sums by the square root of 0.5

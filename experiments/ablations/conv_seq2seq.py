@@ -14,7 +14,7 @@ from itertools import groupby
 from ml_collections import ConfigDict
 
 from experiments.ablate import Axes, Study, main
-from research.conv_seq2seq import Convolution, read_layers
+from research.conv_seq2seq import Convolution, read_layers, written
 
 WIDTHS = (3, 5, 7)  # of Tables 7 and 8
 
@@ -28,12 +28,6 @@ def _resized(layers: Sequence[Convolution], factor: float, width: int) -> tuple[
     return tuple(found)
 
 
-def _written(layers: Sequence[Convolution]) -> tuple[str, ...]:
-    """What `read_layers` reads as these layers."""
-    runs = [(layer, len(list(run))) for layer, run in groupby(layers)]
-    return tuple(f"{count}*{layer.channels}x{layer.kernel}".removeprefix("1*") for layer, count in runs)
-
-
 def _stack(name: str, given: Sequence[str], least: int = 1) -> dict[str, dict]:
     """Variants of one stack: half, once and twice its depth times the widths, and kernels that see one position; none
     of fewer than `least` layers."""
@@ -43,7 +37,7 @@ def _stack(name: str, given: Sequence[str], least: int = 1) -> dict[str, dict]:
     for depth, factor in sorted((depth, factor) for depth, factor in sizes.items() if depth >= least):
         for width in (1, *WIDTHS) if factor == 1.0 else WIDTHS:
             wanted = _resized(layers, factor, width)
-            value = tuple(given) if wanted == layers else _written(wanted)  # the baseline, however it is written
+            value = tuple(given) if wanted == layers else written(wanted)  # the baseline, however it is written
             found[f"{name}_{depth}x{width}"] = {f"model.{name}": value}
     return found
 
