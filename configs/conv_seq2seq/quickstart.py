@@ -15,7 +15,7 @@ def get_config():
     config = iwslt.get_config()
     config.data.update(quickstart.get_config().data)
     config.model.update(encoder=("2*128x3",), decoder=("2*128x3",), embedding=128, output=128, dropout=0.0)
-    config.train.epochs = 10
-    config.train.batch_tokens = 2000
+    config.train.epochs = 12
+    config.train.batch_tokens = 1500
     config.train.stream = False
     return config
