@@ -281,7 +281,7 @@ def test_the_workdir(files, tmp_path):
     (tmp_path / "W").mkdir()  # an empty folder may be there
     run = imported(files, net, tmp_path)
     model = run.config.model
-    assert (tuple(model.encoder), tuple(model.decoder)) == (("1*8x3", "1*8x5", "1*10x1"), ("1*8x3", "1*12x2", "1*12x4"))
+    assert (tuple(model.encoder), tuple(model.decoder)) == (("8x3", "8x5", "10x1"), ("8x3", "12x2", "12x4"))
     assert tuple(model.attention) == (1, 3) and (model.embedding, model.output, model.max_length) == (F, O, 24)
     decode = run.config.decode
     assert (decode.beam, decode.alpha, decode.offset, decode.extra) == (5, 1.0, 0.0, 12)
@@ -299,7 +299,7 @@ def test_layers_of_one_kind_are_counted(files, tmp_path):
     net = Fconv(encoder=((8, 3),) * 3, decoder=((8, 3), (8, 3), (9, 1)), positions=(1026, 1026))
     run = imported(files, net, tmp_path)
     config = run.config
-    assert tuple(config.model.encoder) == ("3*8x3",) and tuple(config.model.decoder) == ("2*8x3", "1*9x1")
+    assert tuple(config.model.encoder) == ("3*8x3",) and tuple(config.model.decoder) == ("2*8x3", "9x1")
     assert config.model.max_length == 1024 and config.decode.extra == 50
     assert tuple(config.data.buckets) == (16, 32, 64)
     assert predict.Translator(run, config.decode).limit == 511
