@@ -16,7 +16,7 @@ from experiments.workdir import write_json
 from research.batches import Table, make_buckets
 from research.codecs import SUBWORDS, tokenizers
 from research.errors import ConfigError
-from research.optimizers import make_optimizer
+from research.optimizers import make_optimizer, row_decay
 from research.tasks import make_task
 
 EXAMPLES = (
@@ -43,7 +43,8 @@ def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, f
     tokens = {role: random.integers(4, sizes[role], (rows, size), np.int32) for role, size in bucket}
     lengths = {role: np.full(rows, size, np.int32) for role, size in bucket}
     table = Table(tokens, lengths, {}, random.integers(0, max(classes, 1), rows, np.int32))
-    step, batch = Steps(task, optimizer, table, bucket, seed=config.seed), np.arange(rows)
+    step = Steps(task, optimizer, table, bucket, row_decay=row_decay(config.optimizer), seed=config.seed)
+    batch = np.arange(rows)
     count = rows * max(size for _, size in bucket)
     flops = step.flops(batch)
     step(batch)

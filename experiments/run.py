@@ -26,7 +26,7 @@ from research.decoding import Search
 from research.errors import ConfigError
 from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
-from research.optimizers import learning_rates, make_optimizer
+from research.optimizers import learning_rates, make_optimizer, row_decay
 from research.parallel import Placement
 from research.tasks import Task, Translation, make_task, paper_of, shapes
 from research.word_vectors import embedding_matrix, read_vectors
@@ -224,8 +224,7 @@ def run(
             print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
         placement = Placement(size, config.train.parallel, config.train.stream, config.train.micro_batches)
-        row_decay = config.optimizer.rho if config.optimizer.get("by_rows", False) else None
-        trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay)
+        trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay(config.optimizer))
         vectors = word_vectors(config, data, quiet)
         folder.start(corpus, sizes, [digest(d.codecs) for d in data], digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes

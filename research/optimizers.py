@@ -62,6 +62,12 @@ def _adadelta(config) -> optax.GradientTransformation:
     return optax.chain(step, max_norm(config.max_norm)) if config.max_norm else step
 
 
+def row_decay(config) -> float | None:
+    """Factor by which the accumulators of an idle table row shrink a step, where `config.optimizer` asks for updates of
+    the touched rows alone (`by_rows`); None where every step updates whole tables."""
+    return config.rho if config.get("by_rows", False) else None
+
+
 def inverse_square_root(learning_rate: float, d_model: int, warmup: int) -> optax.Schedule:
     """learning_rate · d_model^-0.5 · min(step^-0.5, step · warmup^-1.5), with steps counted from 1: equation 3 of
     Vaswani et al. 2017, times a factor."""

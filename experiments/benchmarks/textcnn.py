@@ -48,7 +48,7 @@ def jax_worker(kind: str):
     from configs.textcnn import mr
     from experiments.steps import Steps
     from research.batches import Table
-    from research.optimizers import make_optimizer
+    from research.optimizers import make_optimizer, row_decay
     from research.tasks import make_task
 
     config = mr.get_config()
@@ -56,7 +56,7 @@ def jax_worker(kind: str):
     optimizer = make_optimizer(config.optimizer)
     tokens, lengths, labels = examples(kind)
     table, bucket = Table({"text": tokens}, {"text": lengths}, {}, labels), (("text", L),)
-    step, order = Steps(task, optimizer, table, bucket, row_decay=config.optimizer.rho), batches()
+    step, order = Steps(task, optimizer, table, bucket, row_decay=row_decay(config.optimizer)), batches()
 
     def run(steps: int) -> None:
         for _ in range(steps):
