@@ -496,7 +496,7 @@ def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
         ({"data.split_seed": -1}, r"run: data\.split_seed must lie between"),
         ({"task": "translation"}, r"task: 'translation' is none of classification \(research/textcnn"),
         ({"paper": "textrnn"}, r"paper: 'textrnn' is no paper's module in research/$"),
-        ({"optimizer.name": "sgd"}, r"optimizer\.name: 'sgd' is none of adadelta, adam$"),
+        ({"optimizer.name": "sgd"}, r"optimizer\.name: 'sgd' is none of adadelta, adam, nesterov$"),
         ({"optimizer.learning_rate": 0}, r"optimizer\.learning_rate must be above 0"),
         ({"optimizer.rho": 1}, r"optimizer\.rho must lie between 0 and 1"),
         ({"optimizer.max_norm": -3}, r"optimizer\.max_norm must be 0 \(none\) or above"),
