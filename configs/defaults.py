@@ -25,8 +25,9 @@ def defaults() -> ConfigDict:
     config.data.dev_fraction = 0.1
     config.data.train_fraction = 1.0  # less: a random part of the training examples
     config.data.split_seed = 0  # of folds and of the dev part; the same for all replicas
-    config.data.tokenizer = "blank"  # blank, clean_str, character, mixed, jieba or moses: research/text.py
+    config.data.tokenizer = "blank"  # blank, clean_str, character, jieba, both, mixed or moses: research/text.py
     config.data.lower = True
+    config.data.half_width = False  # full-width letters, digits and signs become half-width ones first
     config.data.min_count = 1  # rarer tokens of the training part are unknown
     config.data.max_vocabulary = 0  # 0: no limit
     config.data.unknown = "token"  # unknown tokens become <unk>; skip: they are left out
@@ -34,6 +35,7 @@ def defaults() -> ConfigDict:
 
     config.word_vectors = ConfigDict()
     config.word_vectors.path = ""  # word2vec (text or binary), GloVe or fastText file; empty: random vectors
+    config.word_vectors.unknown = "uniform"  # how vectors of words that it lacks are drawn: uniform or gaussian
 
     config.train = ConfigDict()
     config.train.epochs = 10
@@ -53,11 +55,23 @@ def defaults() -> ConfigDict:
     return config
 
 
+def matching_defaults() -> ConfigDict:
+    """The fields of matching: `data.premise` and `data.hypothesis` name the columns, in place of text."""
+    config = defaults()
+    config.task = "matching"
+    del config.data.text
+    config.data.premise = "sentence1"
+    config.data.hypothesis = "sentence2"
+    config.data.tree = ""  # of binarised parses: parse (nodes in post-order), words (words alone); of plain texts: full
+    config.data.unlabelled = "refuse"  # pairs without a label; drop: they are left out
+    return config
+
+
 def translation_defaults() -> ConfigDict:
     """The fields of translation: `data.source` and `data.target` name the columns, in place of text and label."""
     config = defaults()
     config.task = "translation"
-    del config.data.text, config.data.label, config.word_vectors
+    del config.data.text, config.data.label, config.data.half_width, config.word_vectors
     # an entry of data.buckets may also be two lengths, of source and target: "(12,10),(24,20)"
     config.data.source = ""  # languages by their codes, where the corpus has them
     config.data.target = ""

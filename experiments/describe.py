@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--config", required=True, help="configuration file, configs/<paper>/<run>.py")
     parser.add_argument("--rows", type=int, default=2, help="rows of the batch, of the longest bucket (default: 2)")
     parser.add_argument("--vocabulary", type=int, default=0, help="entries, where the corpus decides")
-    parser.add_argument("--classes", type=int, default=0, help="classes of a classification run")
+    parser.add_argument("--classes", type=int, default=0, help="classes, of classification and matching")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     flags = parser.parse_args(arguments)
     if flags.output and not flags.output.parent.is_dir():
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
     if flags.rows < 1:
         raise ConfigError("--rows must be at least 1")
     config = cli.load_config(flags.config, overrides)
-    if config.task == "classification" and flags.classes < 2:
+    if config.task != "translation" and flags.classes < 2:
         raise ConfigError("--classes: say how many classes the corpus has")
     cli.set_up_jax()
     found = describe(config, rows=flags.rows, vocabulary=flags.vocabulary, classes=flags.classes)

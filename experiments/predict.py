@@ -5,6 +5,9 @@ the label), `probabilities` (by class), `unknown` (how many tokens are not in th
 something to say, `warning`: bytes that are not UTF-8 (read as U+FFFD), a text cut to the longest length of the run. A
 line without any token has no label: its `label` is null.
 
+A run of matching labels every pair, two texts with a tab between them. The keys are the same, but `premise` and
+`hypothesis` in place of `text`; a text may be empty.
+
 A run of translation translates every line: `line`, `text`, `translation`, `score` (log-probability divided by the
 length penalty), `unknown` (the parts of the text that the vocabulary lacks) and, where there is something to say,
 `outputs` (the --best ones, with their scores) and `warning`. An empty line has an empty translation.
@@ -15,13 +18,14 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -71,35 +75,60 @@ class Run:
 
 
 class Labeller:
-    """Classification."""
+    """Classification and matching."""
 
     def __init__(self, run: Run):
         config = run.config
-        self.codec, self.limit = run.codecs["text"], dict(run.buckets[-1])["text"]
+        self.codecs, self.limits = run.codecs, dict(run.buckets[-1])
         self.label_names, self.bucket = run.record["label_names"], run.buckets[-1]
         self.evaluator = Evaluator(run.task, run.buckets, config.train.eval_batch_size)
         self.variables = self.evaluator.placement.put(run.variables)
 
+    def probabilities(self, ids: Mapping[str, Sequence[Sequence[int]]]) -> Float[np.ndarray, "N C"]:
+        """Of the classes, for texts as ids of each role, in their order; a text is cut to the longest length."""
+        count = len(next(iter(ids.values())))
+        table = Table.build(dict(ids), [0] * count, self.bucket)
+        (found,) = self.evaluator.predict(self.variables, [table], [None])
+        return found
+
     def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
         """One object a line; `first` is the number of the first line."""
         texts = [line.decode("utf-8", errors="replace") for line in lines]
-        tokens = [self.codec.split(text) for text in texts]
-        ids = [self.codec.vocabulary.encode(words, skip=self.codec.skip) for words in tokens]
-        table = Table.build({"text": ids}, [0] * len(lines), self.bucket)
-        (found,) = self.evaluator.predict(self.variables, [table], [None])
-        for number, (line, text, words, known, row) in enumerate(zip(lines, texts, tokens, ids, found), first):
+        parts = [self._parts(text, number) for number, text in enumerate(texts, first)]
+        tokens = {role: [codec.split(part[role]) for part in parts] for role, codec in self.codecs.items()}
+        ids = {
+            role: [codec.vocabulary.encode(words, skip=codec.skip) for words in tokens[role]]
+            for role, codec in self.codecs.items()
+        }
+        found = self.probabilities(ids)
+        for place, (line, part, row) in enumerate(zip(lines, parts, found)):
             warnings = [] if _is_utf8(line) else [NOT_UTF8]
-            if len(known) > self.limit:
-                warnings.append(f"cut to the first {self.limit} of {len(known)} tokens")
-            record = {"line": number, "text": text, "label": None}
-            if known:
+            record = {"line": first + place, **part, "label": None}
+            for role, limit in self.limits.items():
+                if len(known := ids[role][place]) > limit:
+                    which = f"{role} " if len(self.codecs) > 1 else ""
+                    warnings.append(f"{which}cut to the first {limit} of {len(known)} tokens")
+            if any(ids[role][place] for role in ids):
                 best = int(row.argmax())
                 record |= {"label": self.label_names[best], "probability": round(float(row[best]), 6)}
                 record["probabilities"] = {name: round(float(p), 6) for name, p in zip(self.label_names, row)}
-                record["unknown"] = sum(word not in self.codec.vocabulary.ids for word in words)
+                words = [(codec, word) for role, codec in self.codecs.items() for word in tokens[role][place]]
+                record["unknown"] = sum(word not in codec.vocabulary.ids for codec, word in words)
             else:
+                words = any(tokens[role][place] for role in tokens)
                 warnings.append("no known token to classify" if words else "no token to classify")
             yield record | _warning(warnings)
+
+    def _parts(self, text: str, number: int) -> dict[str, str]:
+        """The texts of a line by role."""
+        if len(self.codecs) == 1:
+            return dict.fromkeys(self.codecs, text)
+        fields = text.split("\t")
+        if len(fields) != len(self.codecs):
+            raise DataError(
+                f"line {number}: {len(fields)} columns; a pair is two texts with a tab between them: {text[:40]!r}"
+            )
+        return dict(zip(self.codecs, fields))
 
 
 class Translator:
@@ -202,7 +231,7 @@ def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
 def _predictor(run: Run, flags) -> Labeller | Translator:
     names = ("beam", "alpha", "replace_unknown", "dictionary")
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
-    if run.config.task == "classification":
+    if run.config.task != "translation":
         names = [*given, *(name for name in ("prefix", "attention") if getattr(flags, name) is not None)]
         if names or flags.best != 1 or flags.least:
             raise ConfigError(f"--{(names or ['best, --least'])[0]}: {flags.workdir} holds no run of translation")

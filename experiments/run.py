@@ -29,6 +29,7 @@ from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import learning_rates, make_optimizer, row_decay
 from research.parallel import Placement
 from research.tasks import Task, Translation, make_task, paper_of, shapes
+from research.text import Vocabulary
 from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
@@ -65,7 +66,7 @@ class Events:
 
 
 def unit_of(metric: str) -> str:
-    return "" if metric in ("loss", "perplexity", "bleu", "bleu_lc", "chrf") else " %"
+    return "" if metric in ("loss", "perplexity", "bleu", "bleu_lc", "chrf", "threshold") else " %"
 
 
 def _no_bar(quiet: bool) -> bool:
@@ -119,7 +120,9 @@ def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bo
         return None
     if variant == "rand":
         raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
-    words = dict.fromkeys(token for d in data for token in d.codecs["text"].vocabulary.tokens[1:])
+    if config.word_vectors.unknown not in ("uniform", "gaussian"):
+        raise ConfigError(f"word_vectors.unknown: '{config.word_vectors.unknown}' is neither uniform nor gaussian")
+    words = dict.fromkeys(token for d in data for token in _vocabulary(d).tokens[1:])
     with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=_no_bar(quiet)) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -127,6 +130,11 @@ def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bo
             bar.update(done - bar.n)
 
         return read_vectors(path, tuple(words), dim=config.model.embedding_dim, progress=progress)
+
+
+def _vocabulary(data: datasets.Dataset) -> Vocabulary:
+    """Of classification and matching, whose texts share one."""
+    return next(iter(data.codecs.values())).vocabulary
 
 
 def digest_of(vectors: Mapping[str, np.ndarray] | None) -> str:
@@ -222,6 +230,8 @@ def run(
             translation.writer(config.decode, data[0].codecs)
         if prepared.long and not quiet:
             print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
+        if prepared.unlabelled and not quiet:
+            print(f"{prepared.unlabelled} pairs have no label and were left out", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
         placement = Placement(size, config.train.parallel, config.train.stream, config.train.micro_batches)
         trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay(config.optimizer))
@@ -243,6 +253,7 @@ def run(
             counts["train"] = len(data[0].texts["train"]["source"]) - prepared.long
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest, "examples": counts}
         facts |= {"vocabulary": sizes, "long": prepared.long, "label_names": list(corpus.label_names)}
+        facts |= {"unlabelled": prepared.unlabelled} if prepared.unlabelled else {}
         return folder.finish(params=params, data=facts, seconds=spent)
 
 
@@ -251,9 +262,9 @@ def _member(config: ConfigDict, data: Sequence[datasets.Dataset], sizes: Mapping
     seed, fold = divmod(n, config.folds)
     matrix = None
     if vectors is not None:
-        tokens = data[fold].codecs["text"].vocabulary.tokens
-        matrix = embedding_matrix(vectors, tokens, dim=config.model.embedding_dim, seed=config.seed + seed)
-        matrix = np.pad(matrix, ((0, sizes["text"] - len(matrix)), (0, 0)))
+        options = {"dim": config.model.embedding_dim, "gaussian": config.word_vectors.unknown == "gaussian"}
+        matrix = embedding_matrix(vectors, _vocabulary(data[fold]).tokens, seed=config.seed + seed, **options)
+        matrix = np.pad(matrix, ((0, max(sizes.values()) - len(matrix)), (0, 0)))
     return Member((config.seed + seed, fold), data[fold].table, data[fold].splits, matrix)
 
 
@@ -275,8 +286,8 @@ def _train(
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
         trained, tables = time.monotonic(), [m.table for m in members]
-        parts = [split for split in members[0].splits if split != "train"]
-        scores = {s: trainer.evaluator.score(best, tables, [m.splits[s] for m in members]) for s in parts}
+        scored = [{name: places for name, places in m.splits.items() if name != "train"} for m in members]
+        scores = trainer.evaluator.final(best, tables, scored)
     except Stopped as stop:
         raise cli.Interrupted(
             f"stopped after step {stop.step} of {title}, saved in {folder.path}; the same command goes on from there"
@@ -298,7 +309,7 @@ def _train(
         mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
         save_arrays(path / "best", mine)
         record = {
-            "metrics": {split: values[r] | extra[r].get(split, {}) for split, values in scores.items()},
+            "metrics": {split: values | extra[r].get(split, {}) for split, values in scores[r].items()},
             **{name: extra[r][name] for name in ("signatures", "bootstrap") if name in extra[r]},
             "best_step": progress.best_step[r],
             "steps": progress.steps[r],

@@ -1,8 +1,8 @@
 """Sentences to ids and back, for each text that a task reads.
 
-A task reads a corpus's columns under the names of their roles: `text` (classification), `source` and `target`
-(translation). Tables, batches and buckets know the roles only. A role's `Codec` is `Words` (a tokeniser and a
-vocabulary) or `Subwords` (a sentencepiece model).
+A task reads a corpus's columns under the names of their roles: `text` (classification), `premise` and `hypothesis`
+(matching), `source` and `target` (translation). Tables, batches and buckets know the roles only. A role's `Codec` is
+`Words` (a tokeniser and a vocabulary) or `Subwords` (a sentencepiece model).
 """
 
 import dataclasses
@@ -14,9 +14,27 @@ from pathlib import Path
 from typing import Protocol
 
 from research.errors import ConfigError, DataError
-from research.text import BOS, EOS, PAD, RESERVED, SENTENCE, UNKNOWN, Tokenizer, Vocabulary, detokenizer, tokenizer
+from research.text import (
+    BOS,
+    EOS,
+    NODE,
+    PAD,
+    RESERVED,
+    SENTENCE,
+    TREE,
+    UNKNOWN,
+    Tokenizer,
+    Vocabulary,
+    detokenizer,
+    full_tree,
+    post_order,
+    tokenizer,
+)
 
 SUBWORDS = ("bpe", "unigram")
+TREES = ("parse", "full", "words")
+"""What `data.tree` may be: texts are binarised parses; plain texts, put into full binary trees; parses of which the
+words alone are read."""
 _BLANK = "\u2581"  # sentencepiece's sign for a blank
 
 
@@ -25,9 +43,11 @@ def roles(config) -> dict[str, str]:
     data = config.data
     if config.task == "classification":
         return {"text": data.text}
+    if config.task == "matching":
+        return {"premise": data.premise, "hypothesis": data.hypothesis}
     if config.task == "translation":
         return {"source": data.source, "target": data.target}
-    raise ConfigError(f"task: '{config.task}' is none of classification, translation")
+    raise ConfigError(f"task: '{config.task}' is none of classification, matching, translation")
 
 
 class Codec(Protocol):
@@ -165,15 +185,25 @@ def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
         if (kind := kinds[group[0]]) in SUBWORDS:
             sentences = itertools.chain(*(texts[role] for role in group))
             return dict.fromkeys(group, Subwords.train(sentences, kind=kind, size=data.subword_size, lower=data.lower))
-        codecs = {role: _words(role, Vocabulary(SENTENCE, SENTENCE), config) for role in group}
-        tokens = (codecs[role].split(text) for role in group for text in texts[role])
-        options = {"min_count": data.min_count, "max_size": data.max_vocabulary, "reserved": SENTENCE}
-        vocabulary = Vocabulary.build(tokens, **options)
+        codecs = {role: words_codec(role, Vocabulary(SENTENCE, SENTENCE), config) for role in group}
+        vocabulary = learn_words((codecs[role].split(text) for role in group for text in texts[role]), config)
         return {role: dataclasses.replace(codec, vocabulary=vocabulary) for role, codec in codecs.items()}
 
     if data.joint:
         return learn(*texts)
     return {role: learn(role)[role] for role in texts}
+
+
+def learn_words(texts: Iterable[Sequence[str]], config) -> Vocabulary:
+    """The vocabulary of tokenised texts."""
+    data, start = config.data, reserved(config)
+    found = Vocabulary.build(texts, min_count=data.min_count, max_size=data.max_vocabulary, reserved=start)
+    return _with_nodes(found, config)
+
+
+def _with_nodes(vocabulary: Vocabulary, config) -> Vocabulary:
+    """`vocabulary`, in which the texts of trees do have inner nodes, whatever their number."""
+    return dataclasses.replace(vocabulary, reserved=RESERVED) if reserved(config) == TREE else vocabulary
 
 
 def skips(config) -> bool:
@@ -198,15 +228,40 @@ def tokenizers(config) -> dict[str, str]:
     return kinds
 
 
-def _words(role: str, vocabulary: Vocabulary, config) -> Words:
-    kind, language = tokenizers(config)[role], roles(config)[role]
-    split = tokenizer(kind, config.data.lower, language)
+def words_codec(role: str, vocabulary: Vocabulary, config) -> Words:
+    """Of words or characters; ConfigError where the configuration names no tokeniser, or no form of trees."""
+    data, kind, language = config.data, tokenizers(config)[role], roles(config)[role]
+    split = tokenizer(kind, data.lower, language, data.get("half_width", False))
+    if tree := data.get("tree", ""):
+        split = _tree_splitter(tree, split, config)
     return Words(vocabulary, split, detokenizer(kind, language), skips(config))
+
+
+def _tree_splitter(tree: str, split: Tokenizer, config) -> Tokenizer:
+    """From a text, plain or a parse, to the nodes of its tree in post-order, or to the words of its parse."""
+    if tree not in TREES:
+        raise ConfigError(f"data.tree: '{tree}' is none of {', '.join(TREES)}; empty for texts without trees")
+    if skips(config):
+        raise ConfigError("data.unknown = skip would leave nodes without children: it does not go with data.tree")
+    if tree == "full":
+        return lambda text: full_tree(split(text))
+    if config.data.tokenizer != "blank":
+        raise ConfigError(f"data.tree = {tree} reads the words off the parse; set data.tokenizer=blank")
+    case = str.lower if config.data.lower else str
+    nodes = lambda text: post_order(case(text))
+    return nodes if tree == "parse" else lambda text: [node for node in nodes(text) if node != TREE[NODE]]
+
+
+def reserved(config) -> tuple[str, ...]:
+    """What the vocabularies of a run start with."""
+    if config.task == "translation":
+        return SENTENCE
+    return TREE if config.data.get("tree", "") in ("parse", "full") else RESERVED
 
 
 def _codec_path(folder: Path, role: str, config) -> Path:
     """`vocabulary` where there is one vocabulary, else one file a role."""
-    shared = len(roles(config)) == 1 or config.data.joint
+    shared = config.task != "translation" or config.data.joint
     kind = tokenizers(config)[role]
     return folder / f"{'vocabulary' if shared else f'vocabulary_{role}'}{'.model' if kind in SUBWORDS else '.json'}"
 
@@ -233,6 +288,6 @@ def load_codecs(folder: Path, config) -> dict[str, Codec]:
         if kind in SUBWORDS:
             codecs[role] = Subwords.load(path, config.data.lower)
         else:
-            reserved = RESERVED if config.task == "classification" else SENTENCE
-            codecs[role] = _words(role, Vocabulary.load(path, reserved), config)
+            vocabulary = _with_nodes(Vocabulary.load(path, reserved(config)), config)
+            codecs[role] = words_codec(role, vocabulary, config)
     return codecs

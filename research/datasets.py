@@ -1,15 +1,15 @@
 """A corpus as a run sees it: splits or folds, vocabularies from the training part alone, and tables of ids."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from research.batches import Lengths, Table, bucket_numbers, longer, make_buckets
-from research.codecs import Codec, Words, make_codecs, roles, skips
+from research.codecs import Codec, learn_words, make_codecs, reserved, roles, words_codec
 from research.corpora import Corpus, load_corpus
 from research.errors import ConfigError, DataError
-from research.text import EOS, Vocabulary, detokenizer, tokenizer
+from research.text import EOS, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,13 @@ class Dataset:
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """What a run trains on: a dataset a fold, the buckets of their batches, and how many examples `long_note` is about:
-    longer than the longest bucket of the configuration."""
+    longer than the longest bucket of the configuration. unlabelled: examples left out for want of a label."""
 
     datasets: list[Dataset]
     buckets: tuple[Lengths, ...]
     long: int
     long_note: str
+    unlabelled: int = 0
 
 
 def split_names(config) -> tuple[str, ...]:
@@ -67,8 +68,8 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
         raise ConfigError(f"data.train: split '{data.train}' is also data.dev or data.test; none may be trained on")
     if config.folds == 1 and data.test == data.dev:
         raise ConfigError(f"data.test = {data.test} is also data.dev: select and test on different examples")
-    columns = [*roles(config).values(), *([data.label] if config.task == "classification" else [])]
-    if config.task == "translation" and data.source == data.target:
+    columns = [*roles(config).values(), *([data.label] if config.task != "translation" else [])]
+    if len(set(columns)) < len(columns):
         raise ConfigError(f"data: columns must differ, got {', '.join(columns)}")
     corpus = load_corpus(
         data.corpus, columns=columns, splits=split_names(config), data_dir=data_dir, manual_dir=manual_dir
@@ -79,22 +80,30 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
                 raise ConfigError(f"data.{role}: column '{column}' of corpus '{corpus.name}' holds no text")
         if not values[columns[0]]:
             raise DataError(f"corpus '{corpus.name}': split '{split}' is empty")
-    if config.task == "classification":
+    if config.task != "translation":
         _check_labels(corpus, data)
     return corpus
 
 
 def _check_labels(corpus: Corpus, data) -> None:
-    """Every example has a label (TFDS writes -1 where there is none)."""
+    """Every example has a label, or at least one of each split has where `data.unlabelled` = drop."""
     if not corpus.label_names:
         raise ConfigError(f"data.label: column '{data.label}' of corpus '{corpus.name}' holds no classes")
+    if (choice := data.get("unlabelled", "refuse")) not in ("refuse", "drop"):
+        raise ConfigError(f"data.unlabelled: '{choice}' is neither refuse nor drop")
     for split, columns in corpus.splits.items():
-        labelled = sum(0 <= label < len(corpus.label_names) for label in columns[data.label])
-        if labelled < len(columns[data.label]) or not labelled:
+        labelled, count = len(_labelled_rows(columns[data.label])), len(columns[data.label])
+        if not labelled or (labelled < count and choice == "refuse"):
+            hint = ", or set data.unlabelled=drop" if labelled and "unlabelled" in data else ""
             raise DataError(
-                f"corpus '{corpus.name}': {labelled} of {len(columns[data.label])} examples of split '{split}' "
-                "have a label; name another split (data.train, data.dev, data.test)"
+                f"corpus '{corpus.name}': {labelled} of {count} examples of split '{split}' have a label; "
+                f"name another split (data.train, data.dev, data.test){hint}"
             )
+
+
+def _labelled_rows(labels: Sequence[int]) -> list[int]:
+    """Places of the examples with a label; TFDS writes -1 where there is none."""
+    return [place for place, label in enumerate(labels) if label >= 0]
 
 
 def split_indices(sizes: dict[str, int], config, fold: int) -> dict[str, np.ndarray]:
@@ -145,40 +154,44 @@ def build(corpus: Corpus, config, codecs: Mapping[str, Codec] | None = None) -> 
     buckets = make_buckets(data.buckets, tuple(roles(config)))
     if data.min_count < 1 or data.max_vocabulary < 0:
         raise ConfigError("data.min_count must be at least 1 and data.max_vocabulary at least 0 (no limit)")
-    sizes = {split: len(next(iter(columns.values()))) for split, columns in corpus.splits.items()}
-    if config.folds > sizes[data.train] // 3:
-        raise ConfigError(f"folds = {config.folds} is too many for the {sizes[data.train]} examples of '{corpus.name}'")
-    return (
-        _labelled(corpus, config, sizes, buckets)
-        if config.task == "classification"
-        else _parallel(corpus, config, sizes, buckets, codecs)
-    )
+    if config.task == "translation":
+        return _parallel(corpus, config, _sizes(corpus), buckets, codecs)
+    return _labelled(corpus, config, buckets)
 
 
-def _labelled(corpus: Corpus, config, sizes: dict[str, int], buckets: tuple[Lengths, ...]) -> Prepared:
-    """Classification: texts longer than the last bucket are cut.
+def _sizes(corpus: Corpus) -> dict[str, int]:
+    """Examples of each split."""
+    return {split: len(next(iter(columns.values()))) for split, columns in corpus.splits.items()}
+
+
+def _labelled(corpus: Corpus, config, buckets: tuple[Lengths, ...]) -> Prepared:
+    """Classification and matching: texts longer than the last bucket are cut.
 
     All vocabularies are used at the size of the largest, so that every fold has the same shapes."""
-    data = config.data
-    skip = skips(config)
-    split, join = tokenizer(data.tokenizer, data.lower), detokenizer(data.tokenizer)
+    data, before = config.data, sum(_sizes(corpus).values())
+    keep = lambda columns: {name: [x[i] for i in _labelled_rows(columns[data.label])] for name, x in columns.items()}
+    corpus = dataclasses.replace(corpus, splits={split: keep(columns) for split, columns in corpus.splits.items()})
+    sizes, start = _sizes(corpus), reserved(config)
+    if config.folds > sizes[data.train] // 3:
+        raise ConfigError(f"folds = {config.folds} is too many for the {sizes[data.train]} examples of '{corpus.name}'")
+    codecs = {role: words_codec(role, Vocabulary(start, start), config) for role in roles(config)}
     columns = corpus.splits.values()
-    texts = [split(text) for column in columns for text in column[data.text]]
-    labels = np.array([label for column in columns for label in column[data.label]], np.int32)
+    split = lambda role, name: [codecs[role].split(text) for part in columns for text in part[name]]
+    texts = {role: split(role, name) for role, name in roles(config).items()}
+    labels = np.array([label for part in columns for label in part[data.label]], np.int32)
     datasets = []
     for fold in range(config.folds):
         splits = split_indices(sizes, config, fold)
         _check_classes(labels, splits, corpus, config, fold)
         _check_batch(config, len(splits["train"]))
-        known = Vocabulary.build(
-            (texts[i] for i in splits["train"]), min_count=data.min_count, max_size=data.max_vocabulary
-        )
-        ids = [known.encode(text, skip=skip) for text in texts]
-        codec = Words(known, split, join, skip)
-        datasets.append(Dataset(Table.build({"text": ids}, labels, buckets[-1]), splits, {"text": codec}))
-    limit = dict(buckets[-1])["text"]
-    note = f"texts are longer than {limit} tokens and were cut"
-    return Prepared(datasets, buckets, sum(len(text) > limit for text in texts), note)
+        known = learn_words((rows[i] for rows in texts.values() for i in splits["train"]), config)
+        mine = {role: dataclasses.replace(codec, vocabulary=known) for role, codec in codecs.items()}
+        ids = {role: [known.encode(text, skip=mine[role].skip) for text in rows] for role, rows in texts.items()}
+        datasets.append(Dataset(Table.build(ids, labels, buckets[-1]), splits, mine))
+    limits = dict(buckets[-1])
+    long = sum(len(text) > limits[role] for role, rows in texts.items() for text in rows)
+    note = f"texts are longer than {' and '.join(map(str, sorted(set(limits.values()))))} tokens and were cut"
+    return Prepared(datasets, buckets, long, note, before - len(labels))
 
 
 def _check_batch(config, size: int) -> None:

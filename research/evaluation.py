@@ -1,6 +1,6 @@
 """A function of every example, and the scores of a whole split, whatever the batch size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -70,3 +70,15 @@ class Evaluator:
         """Each replica's metrics on the examples `chosen` from its table."""
         labels = [table.labels[i] for table, i in zip(tables, chosen)]
         return [self.task.score(p, y) for p, y in zip(self.predict(variables, tables, chosen), labels)]
+
+    def final(
+        self, variables: PyTree, tables: Sequence[Table], splits: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, dict[str, float]]]:
+        """Each replica's metrics on its splits, `dev` and others, with a threshold of the decision from `dev`."""
+        found = {s: self.predict(variables, tables, [mine[s] for mine in splits]) for s in splits[0]}
+        records = []
+        for r, (table, mine) in enumerate(zip(tables, splits)):
+            labels = {s: table.labels[chosen] for s, chosen in mine.items()}
+            threshold = self.task.threshold(found["dev"][r], labels["dev"])
+            records.append({s: self.task.score(found[s][r], labels[s], threshold) for s in mine})
+        return records

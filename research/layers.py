@@ -37,6 +37,22 @@ def masked_softmax(scores: Float[Array, "*batch L"], mask: Bool[Array, "*#batch 
     return weights / jnp.where(total == 0.0, 1.0, total)
 
 
+class WordVectors(nn.Module):
+    """A table of vectors, one an id: the parameter `embedding`, or with `static` a constant of this name. Pre-trained
+    vectors replace the random ones, N(0, 1), after `init`."""
+
+    vocab_size: int
+    size: int
+    variant: str = "rand"
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "*B"]) -> Float[Array, "*B {self.size}"]:
+        shape, init = (self.vocab_size, self.size), nn.initializers.normal(1.0)
+        if self.variant == "static":
+            return self.variable("constants", "embedding", lambda: init(self.make_rng("params"), shape)).value[tokens]
+        return self.param("embedding", init, shape)[tokens]
+
+
 def hash_bits(words: UInt32[Array, "2"], counter: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     """32 bits for every `counter`: MurmurHash3's 32-bit finaliser, twice, each time after a word of the key.
 

@@ -1,8 +1,8 @@
 """What a model is trained to do: a batch -> sums of loss and weight, predictions, and a split's metrics.
 
-Every task has the same members, `init`, `loss`, `predict`, `score` and the `width` of a prediction; the training loop
-knows nothing else. Losses are sums over examples or tokens; they are divided by the sum of weights once, over the whole
-batch, wherever its rows lie.
+Every task has the same members, `init`, `loss`, `predict`, `score`, `threshold` and the `width` of a prediction; the
+training loop knows nothing else. Losses are sums over examples or tokens; they are divided by the sum of weights once,
+over the whole batch, wherever its rows lie.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from research.batches import Batch, Lengths, make_buckets
+from research.codecs import roles
 from research.errors import ConfigError
 from research.layers import length_mask, shift_right
 from research.losses import smoothed_cross_entropy, token_scores
@@ -28,10 +29,16 @@ Loss = tuple[Float[Array, ""], tuple[Float[Array, ""], PyTree]]
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """One text, one class. The model maps (tokens, lengths, rows) to logits."""
+    """One text or a pair of texts, one class. The model maps (tokens, lengths, rows) to logits.
+
+    The texts of `roles` travel together on the batch axis: first the premises of all B pairs, then their hypotheses,
+    padded alike; `rows` of such a text are its own, so that the two texts of a pair draw different dropout masks. Where
+    the model gives the logits of M models that are trained side by side, each has its own loss, and their
+    probabilities are averaged."""
 
     model: nn.Module
     num_classes: int
+    roles: tuple[str, ...] = ("text",)
 
     @property
     def width(self) -> int:
@@ -40,25 +47,46 @@ class Classification:
 
     def init(self, key: Key[Array, ""], bucket: Lengths) -> PyTree:
         """The model's variables for texts of up to the longest bucket's lengths."""
-        return self.model.init(key, jnp.zeros((1, dict(bucket)["text"]), jnp.int32), jnp.ones((1,), jnp.int32))
+        count, size = len(self.roles), max(size for _, size in bucket)
+        return self.model.init(key, jnp.zeros((count, size), jnp.int32), jnp.ones((count,), jnp.int32))
 
     def loss(self, variables: PyTree, batch: Batch, key: Key[Array, ""]) -> Loss:
-        """Σ w_i · -log p(y_i | x_i) and Σ w_i, with dropout keyed by `key`."""
-        logits = self._logits(variables, batch, rows=batch.rows, rngs={"dropout": key})
-        losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch.labels[:, None], axis=-1)[:, 0]
-        return jnp.sum(losses * batch.weights), (jnp.sum(batch.weights), {})
+        """Σ w_i · -log p(y_i | x_i), its mean over M models, and Σ w_i, with dropout keyed by `key`."""
+        count = len(self.roles)
+        rows = jnp.concatenate([batch.rows * count + number for number in range(count)])
+        logits = self._logits(variables, batch, rows=rows, rngs={"dropout": key})
+        losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch.labels[None, :, None], axis=-1)[..., 0]
+        return jnp.sum(jnp.mean(losses, axis=0) * batch.weights), (jnp.sum(batch.weights), {})
 
     def predict(self, variables: PyTree, batch: Batch) -> Float[Array, "B C"]:
         """Probabilities of the classes."""
-        return jax.nn.softmax(self._logits(variables, batch))
+        return jnp.mean(jax.nn.softmax(self._logits(variables, batch)), axis=0)
 
-    def _logits(self, variables, batch: Batch, rows=None, rngs=None) -> Float[Array, "B C"]:
-        tokens, lengths = batch.tokens["text"], batch.lengths["text"]
-        return self.model.apply(variables, tokens, lengths, rows, rngs=rngs)
+    def _logits(self, variables, batch: Batch, rows=None, rngs=None) -> Float[Array, "M B C"]:
+        size = max(batch.tokens[role].shape[1] for role in self.roles)
+        wide = lambda x: jnp.pad(x, ((0, 0), (0, size - x.shape[1])))
+        tokens = jnp.concatenate([wide(batch.tokens[role]) for role in self.roles])
+        lengths = jnp.concatenate([batch.lengths[role] for role in self.roles])
+        logits = self.model.apply(variables, tokens, lengths, rows, rngs=rngs)
+        return logits.reshape(-1, len(batch.weights), self.num_classes)
 
-    def score(self, predictions: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"]) -> dict[str, float]:
+    def threshold(self, predictions: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"]) -> float | None:
+        """The least probability of class 1 from which on to choose it, for the highest F1 on this split, the dev split;
+        None unless there are two classes, and class 1 occurs."""
+        from sklearn import metrics
+
+        if self.num_classes != 2 or not labels.any():
+            return None
+        precision, recall, thresholds = metrics.precision_recall_curve(labels, predictions[:, 1])
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-30)
+        return float(thresholds[np.argmax(f1[:-1])])  # the last point has no threshold: it chooses class 1 never
+
+    def score(
+        self, predictions: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], threshold: float | None = None
+    ) -> dict[str, float]:
         """Metrics of a split: accuracy and macro F1, for two classes also F1 and AUC of the class with index 1, in
-        percent, and the loss (mean negative log-likelihood, nats). AUC is left out where only one class occurs."""
+        percent, and the loss (mean negative log-likelihood, nats). AUC is left out where only one class occurs. With a
+        `threshold`, accuracy and F1 also of the decisions that it makes, and itself, a probability."""
         from sklearn import metrics  # imported on use: it takes a second, and `--help` does not need it
 
         chosen = predictions.argmax(axis=-1)
@@ -73,6 +101,11 @@ class Classification:
             scores["f1"] = 100.0 * metrics.f1_score(labels, chosen, zero_division=0.0)
             if len(np.unique(labels)) == 2:
                 scores["auc"] = 100.0 * metrics.roc_auc_score(labels, predictions[:, 1])
+        if threshold is not None:
+            tuned = (predictions[:, 1] >= threshold).astype(labels.dtype)
+            scores["tuned_accuracy"] = 100.0 * float(np.mean(tuned == labels))
+            scores["tuned_f1"] = 100.0 * metrics.f1_score(labels, tuned, zero_division=0.0)
+            scores["threshold"] = threshold
         return {name: float(value) for name, value in scores.items()}
 
 
@@ -134,10 +167,15 @@ class Translation:
 
         return nn.apply(forward, self.model, mutable=mutable)(variables, rngs=rngs)
 
-    def score(self, predictions: Float[np.ndarray, "N 3"], labels: Int[np.ndarray, " N"]) -> dict[str, float]:
+    def threshold(self, predictions: Float[np.ndarray, "N 3"], labels: Int[np.ndarray, " N"]) -> None:
+        """There is nothing to choose."""
+
+    def score(
+        self, predictions: Float[np.ndarray, "N 3"], labels: Int[np.ndarray, " N"], threshold: None = None
+    ) -> dict[str, float]:
         """Of the next token, given those before it: loss (mean negative log-likelihood, nats), perplexity, accuracy in
         percent."""
-        del labels
+        del labels, threshold
         total, right, count = predictions.astype(np.float64).sum(axis=0)
         loss = float(total / count)
         return {
@@ -184,9 +222,10 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
     make_model = paper_of(config).make_model
     longest = make_buckets(config.data.buckets, tuple(sizes))[-1]
     max_length = max(size for _, size in longest)
-    if config.task == "classification":
-        model = make_model(config.model, vocab_size=sizes["text"], num_classes=num_classes, max_length=max_length)
-        return Classification(model, num_classes)
+    if config.task != "translation":
+        (size,) = set(sizes.values())  # a pair of texts has one vocabulary
+        options = {"vocab_size": size, "num_classes": num_classes, "max_length": max_length}
+        return Classification(make_model(config.model, **options), num_classes, tuple(roles(config)))
     if config.model.get("share") == "all" and not config.data.joint:
         raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
     if not 0.0 <= config.train.label_smoothing < 1.0:

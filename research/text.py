@@ -1,4 +1,4 @@
-"""Text to ids: tokenisers and the vocabulary.
+"""Text to ids: tokenisers, trees and the vocabulary.
 
 A tokeniser is a function from a string to a list of tokens; `tokenizer(kind, lower)` gives one by name:
 
@@ -9,7 +9,11 @@ A tokeniser is a function from a string to a list of tokens; `tokenizer(kind, lo
 | `character` | every character that is not white space |
 | `mixed` | each Chinese character alone, Latin words and numbers whole, punctuation alone |
 | `jieba` | the words of jieba's default segmentation, white space dropped |
+| `both` | those words, each followed by its characters where it has more than one |
 | `moses` | the Moses tokeniser's words, for languages that sacremoses knows |
+
+A binary tree is the list of its nodes in post-order, a word or `NODE_TOKEN` each: `post_order` reads one off a parse,
+`full_tree` builds one over words.
 """
 
 import collections
@@ -28,6 +32,11 @@ RESERVED = ("<pad>", "<unk>")
 BOS, EOS = 2, 3
 """Ids of a target sentence's beginning and of any sentence's end, in the vocabularies of translation."""
 SENTENCE = (*RESERVED, "<s>", "</s>")
+NODE_TOKEN = ")"
+"""An inner node of a tree, in post-order. No word is called so: brackets among words are -LRB- and -RRB-."""
+NODE = 2
+"""Its id, in the vocabularies of trees."""
+TREE = (*RESERVED, NODE_TOKEN)
 
 Tokenizer = Callable[[str], list[str]]
 
@@ -36,6 +45,9 @@ _MIXED = re.compile(rf"{_CJK}|[^\W_]+?(?={_CJK}|\W|_|$)|\S")
 _CONTRACTION = re.compile(r"(n't|'s|'ve|'re|'d|'ll)")
 _PUNCTUATION = re.compile(r"([,!?()])")
 _NOT_KEPT = re.compile(r"[^A-Za-z0-9(),!?'`]")
+_HALF_WIDTH = {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)} | {0x3000: " "}
+_PARSE_TOKEN = re.compile(r"[()]|[^() \t]+")  # a word may hold a no-break space, as in "1\xa01/2"
+_BRACKETS = {"(": "-LRB-", ")": "-RRB-"}
 
 
 def clean_str(text: str) -> list[str]:
@@ -75,16 +87,32 @@ def jieba_words(text: str) -> list[str]:
     return [word for word in _jieba().lcut(text) if not word.isspace()]
 
 
-def tokenizer(kind: str, lower: bool, language: str = "en") -> Tokenizer:
-    """The tokeniser called `kind` (the table above), after lower-casing if `lower`."""
-    kinds = {"blank": blank, "clean_str": clean_str, "character": character, "mixed": mixed, "jieba": jieba_words}
+def words_and_characters(text: str) -> list[str]:
+    """The words of `jieba_words`, each followed by its characters where it has more than one."""
+    words = ((word, character(word)) for word in jieba_words(text))
+    return [token for word, parts in words for token in (word, *(parts if len(parts) > 1 else ()))]
+
+
+def half_width(text: str) -> str:
+    """Full-width letters, digits and signs (U+FF01 to U+FF5E) as ASCII, the ideographic space as a blank. Other Chinese
+    punctuation (。、“”《》) has no such form and stays."""
+    return text.translate(_HALF_WIDTH)
+
+
+def tokenizer(kind: str, lower: bool, language: str = "en", narrow: bool = False) -> Tokenizer:
+    """The tokeniser called `kind` (the table above), after `half_width` if `narrow` and lower-casing if `lower`."""
+    kinds = {
+        **{"blank": blank, "clean_str": clean_str, "character": character, "mixed": mixed},
+        **{"jieba": jieba_words, "both": words_and_characters},
+    }
     if kind == "moses":
         split = functools.partial(_moses(language)[0].tokenize, escape=False)
     elif kind in kinds:
         split = kinds[kind]
     else:
         raise ConfigError(f"data.tokenizer: '{kind}' is none of {', '.join([*kinds, 'moses'])}")
-    return (lambda text: split(text.lower())) if lower else split
+    lowered = (lambda text: split(text.lower())) if lower else split
+    return (lambda text: lowered(half_width(text))) if narrow else lowered
 
 
 @functools.cache
@@ -103,11 +131,68 @@ def detokenizer(kind: str, language: str = "en") -> Callable[[Sequence[str]], st
     return "".join if kind in ("character", "jieba") else " ".join
 
 
+class ParseError(DataError):
+    """A text that is no binarised parse. `problem` says what is wrong at its character number `column`, from 1."""
+
+    def __init__(self, column: int, problem: str):
+        super().__init__(f"column {column}: {problem}")
+        self.column, self.problem = column, problem
+
+
+def post_order(parse: str) -> list[str]:
+    """The nodes of a binarised parse, children before their parent: "( ( A man ) sleeps )" -> A man ) sleeps ).
+
+    A leaf is its word and an inner node is `NODE_TOKEN`. Blanks about brackets are optional; a word alone is a tree of
+    one leaf, and an empty text has no nodes.
+
+    Raises:
+      ParseError: a bracket is missing, an inner node has not two children, or the text goes on after the tree.
+    """
+    nodes, opened, counts = [], [], [0]  # columns of the open brackets; children of each, and of the text as a whole
+    for match in _PARSE_TOKEN.finditer(parse):
+        token, column = match[0], match.start() + 1
+        if token == ")":
+            if not opened:
+                raise ParseError(column, "this bracket closes none")
+            if counts[-1] < 2:
+                few = "a node with one child" if counts[-1] else "an empty node"
+                raise ParseError(column, f"{few} ends here; a node has two children")
+            opened.pop()
+            counts.pop()
+        elif counts[-1] == (2 if opened else 1):
+            many = "a node's third child begins here; a node has two" if opened else "text after the end of the tree"
+            raise ParseError(column, many)
+        if token == "(":
+            opened.append(column)
+            counts.append(0)
+        else:
+            nodes.append(token)
+            counts[-1] += 1
+    if opened:
+        raise ParseError(opened[-1], "this bracket is never closed")
+    return nodes
+
+
+def full_tree(words: Sequence[str]) -> list[str]:
+    """The nodes, in post-order, of the tree over `words` that knows no syntax: adjacent ones are merged in pairs, level
+    by level. No words, no nodes.
+
+    Of an odd number of nodes on a level the last moves up as it is; Chen et al. (2017, section 5, "full tree") merge it
+    with a padding node. A word ( or ) becomes -LRB- or -RRB-, as in parses.
+    """
+    level = [[_BRACKETS.get(word, word)] for word in words]
+    while len(level) > 1:
+        pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
+        level = [[*pair[0], *pair[1], NODE_TOKEN] if len(pair) == 2 else pair[0] for pair in pairs]
+    return level[0] if level else []
+
+
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
     """Tokens by id. Id 0 pads, id 1 stands for every token that is not in the vocabulary.
 
-    reserved: what `tokens` starts with. No text has them: a word `</s>` in a text is one that the vocabulary lacks."""
+    reserved: what `tokens` starts with. No text has them: a word `</s>` in a text is one that the vocabulary lacks. But
+    a tree has inner nodes: of `TREE`, `NODE_TOKEN` is encoded as `NODE`."""
 
     tokens: tuple[str, ...]
     reserved: tuple[str, ...] = RESERVED
@@ -122,7 +207,7 @@ class Vocabulary:
     @functools.cached_property
     def ids(self) -> dict[str, int]:
         """Of the tokens that a text can have."""
-        begin = len(self.reserved)
+        begin = NODE if self.reserved == TREE else len(self.reserved)
         return {token: index for index, token in enumerate(self.tokens[begin:], begin)}
 
     @classmethod

@@ -72,18 +72,28 @@ def read_vectors(
 
 
 def embedding_matrix(
-    vectors: Mapping[str, Float[np.ndarray, " dim"]], tokens: Sequence[str], *, dim: int, seed: int
+    vectors: Mapping[str, Float[np.ndarray, " dim"]],
+    tokens: Sequence[str],
+    *,
+    dim: int,
+    seed: int,
+    gaussian: bool = False,
 ) -> Float[np.ndarray, "vocab dim"]:
     """The rows of `vectors` for `tokens`, in their order; token 0 is the padding, whose row is zero.
 
     The row of an unknown word is drawn from U[-a, a]^dim with a = sqrt(3 * variance), "chosen such that the randomly
     initialized vectors have the same variance as the pre-trained ones" (section 4.3, third observation). The paper
-    names one a for all dimensions, so the variance is that of all components of `vectors` taken together. The draw
-    depends on `seed` and the row's index, not on the order of the file or on what else it holds."""
-    matrix = np.random.default_rng(seed).random((len(tokens), dim), dtype=np.float32)
-    bound = min(math.sqrt(3 * _variance(vectors.values(), dim)), float(np.finfo(np.float32).max))
-    matrix *= 2
-    matrix -= 1
+    names one a for all dimensions, so the variance is that of all components of `vectors` taken together. gaussian:
+    from N(0, variance) instead (Chen et al. 2017, section 4, which leaves the variance open). The draw depends on
+    `seed` and the row's index, not on the order of the file or on what else it holds."""
+    random, variance = np.random.default_rng(seed), _variance(vectors.values(), dim)
+    if gaussian:
+        matrix, bound = random.standard_normal((len(tokens), dim), dtype=np.float32), math.sqrt(variance)
+    else:
+        matrix, bound = random.random((len(tokens), dim), dtype=np.float32), math.sqrt(3 * variance)
+        matrix *= 2
+        matrix -= 1
+    bound = min(bound, float(np.finfo(np.float32).max))
     for row, token in enumerate(tokens):
         if (vector := vectors.get(token)) is not None:
             matrix[row] = vector

@@ -1,7 +1,8 @@
 """Corpora: TFDS builders for those that the TFDS catalogue lacks, and one function that loads any of either kind.
 
-`classification` and `translation` hold the builders by task, `word_order` and `number_words` the generated corpora;
-`builder` is their base, `reading` and `download` get at the raw files, `loading` prepares and reads without TensorFlow.
+`classification`, `matching` and `translation` hold the builders by task, `word_order`, `paraphrases` and `number_words`
+the generated corpora; `builder` is their base, `reading` and `download` get at the raw files, `loading` prepares and
+reads without TensorFlow.
 """
 
 from research.corpora.loading import Corpus, load_corpus

@@ -21,13 +21,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, naming, registered
 
-from research.corpora import classification, number_words, translation, word_order
+from research.corpora import classification, matching, number_words, paraphrases, translation, word_order
 from research.corpora.builder import CorpusBuilder
 from research.corpora.download import download
 from research.errors import ConfigError, DataError
 
 # Every builder in them that has raw files or generates can be loaded by name.
-_MODULES = (classification, translation, word_order, number_words)
+_MODULES = (classification, matching, translation, word_order, number_words, paraphrases)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,28 @@
+r"""ESIM on the part of LCQMC that is at hand, by characters, random vectors, 3 seeds.
+
+Trained on test.txt (a tenth of it is the dev part), tested on dev.txt: not the corpus's own split.
+
+Command:   python -m experiments.run --config configs/esim/lcqmc_small.py \
+               --workdir runs/esim/lcqmc_small
+Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Ours:      pending
+Note:      train.txt (238,766 pairs) is not at hand; data.train=train, data.dev=validation, data.test=test is the
+           corpus's own split.
+"""
+
+from configs.esim import snli
+
+
+def get_config():
+    config = snli.get_config()
+    config.replicas = 3
+    config.data.corpus, config.data.train, config.data.dev, config.data.test = "lcqmc", "test", "", "validation"
+    config.data.premise, config.data.hypothesis = "sentence1", "sentence2"
+    config.data.unlabelled = "refuse"
+    config.data.tokenizer, config.data.lower = "character", True
+    config.data.half_width = True
+    config.data.buckets = (12, 16, 24, 48)
+    config.model.variant = "rand"
+    config.train.epochs = 10
+    config.train.patience = 3
+    return config

@@ -1,0 +1,178 @@
+"""Enhanced LSTM for Natural Language Inference (Chen et al. 2017, ACL), `paper_notes/esim.md`.
+
+Premises a and hypotheses b share one encoder, so they travel together on the batch axis: the texts 0 … B - 1 are the
+premises, B … 2B - 1 their hypotheses.
+
+Dimension letters: B pairs, N = 2B texts, L positions (words; of trees: nodes in post-order), H units of a state, D
+features of a position, P of a pair, C classes, M models.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from research import siamese
+from research.errors import ConfigError
+from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean, masked_softmax
+from research.recurrence import BiLSTM, TreeLSTM
+from research.text import NODE
+
+TASKS = ("matching",)
+"""What `config.task` may be with this model."""
+
+ARCHITECTURES = ("sequential", "tree", "hybrid")
+VARIANTS = ("rand", "static", "non_static")
+LAYERS = ("recurrent", "feedforward")
+ATTENTIONS = ("both", "premise", "hypothesis")
+POOLINGS = ("average_max", "sum")
+OUTPUTS = ("softmax", "sigmoid")
+
+
+def align(texts: Float[Array, "N L D"], mask: Bool[Array, "N L"], attention: str = "both") -> Float[Array, "N L D"]:
+    """ã and b̃: for every position of a text what is relevant to it in the other text of its pair (equations 11 to 13).
+
+    attention: `premise` keeps ã alone, `hypothesis` b̃ alone (rows 24 and 23 of table 2); the other one is zero."""
+    a, b = jnp.split(texts, 2)
+    mask_a, mask_b = jnp.split(mask[:, None], 2)
+    e = jnp.einsum("bid,bjd->bij", a, b)
+    to_a = masked_softmax(e, mask_b) @ b
+    to_b = masked_softmax(e.swapaxes(1, 2), mask_a) @ a
+    if attention == "premise":
+        to_b = jnp.zeros_like(to_b)
+    if attention == "hypothesis":
+        to_a = jnp.zeros_like(to_a)
+    return jnp.concatenate([to_a, to_b])
+
+
+def leaves(tokens: Int[Array, "N L"], lengths: Int[Array, " N"]) -> tuple[Int[Array, "N L"], Int[Array, " N"]]:
+    """The words of trees in post-order, in their own order and first, and how many there are."""
+    words = (tokens != NODE) & length_mask(lengths, tokens.shape[1])
+    order = jnp.argsort(~words, axis=1, stable=True)
+    return jnp.take_along_axis(tokens, order, axis=1), jnp.sum(words, axis=1)
+
+
+class ESIM(nn.Module):
+    """The sequential model (figure 1, left) or, with `trees`, the syntactic tree-LSTM (right).
+
+    Dropout, "applied to all feedforward connections" (section 4), stands before the encoding, the composition and both
+    layers of the classifier. Where the paper is silent: random word vectors N(0, 1), matrices Glorot-uniform, recurrent
+    ones orthogonal, biases zero but for the forget gates', one.
+
+    Options that the paper's ablations need (table 2): `pooling` by summation, no `enhancement` (difference and
+    product), feed-forward `encoding` or `composition`, one `attention` alone. Options that teaching material has:
+    `layers` of each BiLSTM, no `projection`, one sigmoid `output`, and no masks, so that padding counts as words.
+    """
+
+    vocab_size: int
+    num_classes: int
+    trees: bool = False
+    variant: str = "rand"
+    embedding_dim: int = 300
+    hidden: int = 300
+    dropout: float = 0.5
+    encoding: str = "recurrent"
+    attention: str = "both"
+    enhancement: bool = True
+    projection: bool = True
+    composition: str = "recurrent"
+    pooling: str = "average_max"
+    output: str = "softmax"
+    layers: int = 1
+    masks: bool = True
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "N L"], lengths: Int[Array, " N"], rows: Int[Array, " N"] | None = None
+    ) -> Float[Array, "B C"]:
+        """Logits of the classes.
+
+        tokens: ids, anything from `lengths[i]` on is ignored. rows: places in the whole batch while training (they key
+        the dropout masks), None in evaluation. A text without words is one zero vector."""
+        drop = lambda name, x, rows: Dropout(self.dropout, inverted=True, name=f"dropout_{name}")(x, rows)
+        words = length_mask(lengths, tokens.shape[1])
+        lengths = jnp.maximum(lengths, 1)
+        mask = length_mask(lengths, tokens.shape[1]) if self.masks else jnp.ones_like(words)
+        x = WordVectors(self.vocab_size, self.embedding_dim, self.variant, name="words")(tokens)
+        x = drop("words", jnp.where(words[..., None], x, 0.0), rows)
+        texts = self._layers("encoding", self.encoding, x, tokens, mask)  # ā and b̄: equations 1 to 3
+        aligned = align(texts, mask, self.attention)
+        m = [texts, aligned, *([texts - aligned, texts * aligned] if self.enhancement else [])]
+        m = jnp.concatenate(m, axis=-1)  # equations 14 and 15
+        if self.projection:
+            m = nn.relu(nn.Dense(self.hidden, name="projection", kernel_init=GLOROT)(m))  # F of equations 16 and 17
+        v = self._layers("composition", self.composition, drop("projection", m, rows), tokens, mask)
+        v = jnp.concatenate(jnp.split(self._pool(v, mask, lengths), 2), axis=-1)  # equation 20
+        pairs = None if rows is None else rows[: len(v)]
+        v = jnp.tanh(nn.Dense(self.hidden, name="hidden", kernel_init=GLOROT)(drop("pooled", v, pairs)))
+        outputs = self.num_classes if self.output == "softmax" else 1
+        logits = nn.Dense(outputs, name="classify", kernel_init=GLOROT)(drop("hidden", v, pairs))
+        if self.output == "sigmoid":  # of z: the softmax of 0 and z
+            logits = jnp.pad(logits, ((0, 0), (1, 0)))
+        return logits
+
+    def _layers(self, name: str, kind: str, x, tokens: Int[Array, "N L"], mask) -> Float[Array, "N L D"]:
+        for number in range(self.layers):
+            each = f"{name}_{number}" if number else name
+            if kind == "feedforward":
+                x = nn.relu(nn.Dense(2 * self.hidden, name=each, kernel_init=GLOROT)(x))
+            elif self.trees:
+                x = TreeLSTM(self.hidden, name=each)(x, tokens == NODE, mask)
+            else:
+                x = BiLSTM(self.hidden, name=each)(x, mask)
+        return x
+
+    def _pool(self, v: Float[Array, "N L D"], mask: Bool[Array, "N L"], lengths: Int[Array, " N"]):
+        """Equations 18 and 19; of trees also the root's state."""
+        if self.pooling == "sum":
+            parts = [jnp.sum(jnp.where(mask[..., None], v, 0.0), axis=1)]
+        else:
+            parts = [masked_mean(v, mask), masked_max(v, mask)]
+        if self.trees:
+            parts.append(v[jnp.arange(len(v)), lengths - 1])
+        return jnp.concatenate(parts, axis=-1)
+
+
+GLOROT = nn.initializers.glorot_uniform()
+
+
+class HIM(nn.Module):
+    """The Hybrid Inference Model: ESIM and the tree-LSTM model side by side, each with word vectors of its own. The
+    task averages their probabilities (section 3.3, "Overall inference models") and trains each on its own loss."""
+
+    sequential: ESIM
+    tree: ESIM
+
+    def __call__(self, tokens: Int[Array, "N L"], lengths: Int[Array, " N"], rows=None) -> Float[Array, "M B C"]:
+        words = leaves(tokens, lengths)
+        return jnp.stack([self.sequential(*words, rows), self.tree(tokens, lengths, rows)])
+
+
+def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> nn.Module:
+    """The model of `config.model`; ConfigError where a field cannot be."""
+    if config.architecture in siamese.ARCHITECTURES:
+        return siamese.make_model(config, vocab_size=vocab_size, num_classes=num_classes, max_length=max_length)
+    for name, choices in (
+        ("architecture", (*ARCHITECTURES, *siamese.ARCHITECTURES)),
+        ("variant", VARIANTS),
+        ("encoding", LAYERS),
+        ("attention", ATTENTIONS),
+        ("composition", LAYERS),
+        ("pooling", POOLINGS),
+        ("output", OUTPUTS),
+    ):
+        if config[name] not in choices:
+            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
+    for name in ("embedding_dim", "hidden", "layers"):
+        if config[name] < 1:
+            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
+    if not 0.0 <= config.dropout < 1.0:
+        raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {config.dropout}")
+    if config.output == "sigmoid" and num_classes != 2:
+        raise ConfigError(f"model.output = sigmoid is for two classes; the corpus has {num_classes}")
+    if config.architecture != "sequential" and not config.masks:
+        raise ConfigError("model.masks = False is for the sequential architecture: padding is no node of a tree")
+    options = {name: value for name, value in config.items() if name != "architecture"}
+    make = lambda trees: ESIM(vocab_size, num_classes, trees, **options)
+    if config.architecture == "hybrid":
+        return HIM(make(False), make(True))
+    return make(config.architecture == "tree")

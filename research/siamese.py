@@ -1,0 +1,89 @@
+"""Baselines of matching that encode each text on its own: what attention between two texts must beat.
+
+`siamese_bilstm`: average and maximum of a BiLSTM's states. `siamese_textcnn`: the network of Kim 2014 up to its
+penultimate layer. Either gives vectors u and v of a pair, and [u; v; |u - v|; u ∘ v] goes through a hidden layer with
+tanh to the classes. `cosine`: the cosine of the mean word vectors, scaled and shifted to the logit of two classes.
+
+Dimension letters: B pairs, N = 2B texts (premises, then hypotheses), L positions, D features, C classes.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from research.errors import ConfigError
+from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean
+from research.recurrence import BiLSTM
+from research.textcnn import convolve
+
+ARCHITECTURES = ("siamese_bilstm", "siamese_textcnn", "cosine")
+
+
+class Siamese(nn.Module):
+    """One of `ARCHITECTURES`."""
+
+    vocab_size: int
+    num_classes: int
+    architecture: str
+    variant: str = "rand"
+    embedding_dim: int = 300
+    hidden: int = 300
+    dropout: float = 0.5
+    kernel_sizes: tuple[int, ...] = (3, 4, 5)
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "N L"], lengths: Int[Array, " N"], rows: Int[Array, " N"] | None = None
+    ) -> Float[Array, "B C"]:
+        """Logits of the classes; arguments as of `research.esim.ESIM`."""
+        drop = lambda name, x, rows: Dropout(self.dropout, inverted=True, name=f"dropout_{name}")(x, rows)
+        words = length_mask(lengths, tokens.shape[1])
+        x = WordVectors(self.vocab_size, self.embedding_dim, self.variant, name="words")(tokens)
+        x = drop("words", jnp.where(words[..., None], x, 0.0), rows)
+        u, v = jnp.split(self._encode(x, jnp.maximum(lengths, 1)), 2)
+        if self.architecture == "cosine":
+            norms = jnp.sqrt(jnp.sum(u * u, -1) * jnp.sum(v * v, -1) + 1e-12)  # a text without words has cosine 0
+            scale = self.param("scale", nn.initializers.constant(5.0), ())
+            shift = self.param("shift", nn.initializers.zeros, ())
+            logit = scale * jnp.sum(u * v, -1) / norms + shift
+            return jnp.stack([jnp.zeros_like(logit), logit], axis=-1)
+        pairs = None if rows is None else rows[: len(u)]
+        features = drop("pair", jnp.concatenate([u, v, jnp.abs(u - v), u * v], axis=-1), pairs)
+        features = drop("hidden", jnp.tanh(nn.Dense(self.hidden, name="hidden")(features)), pairs)
+        return nn.Dense(self.num_classes, name="classify")(features)
+
+    def _encode(self, x: Float[Array, "N L D"], lengths: Int[Array, " N"]) -> Float[Array, "N F"]:
+        mask = length_mask(lengths, x.shape[1])
+        if self.architecture == "cosine":
+            return masked_mean(x, mask)
+        if self.architecture == "siamese_bilstm":
+            states = BiLSTM(self.hidden, name="encoding")(x, mask)
+            return jnp.concatenate([masked_mean(states, mask), masked_max(states, mask)], axis=-1)
+        wide, maps = max(self.kernel_sizes) - 1, []
+        for h in self.kernel_sizes:
+            shape = (h, x.shape[-1], self.hidden)
+            w = self.param(f"convolution_{h}", nn.initializers.glorot_uniform(in_axis=(0, 1)), shape)
+            c = convolve(x, w, (wide, wide))
+            maps.append(masked_max(c, length_mask(lengths + 2 * wide - h + 1, c.shape[1])))
+        bias = self.param("bias", nn.initializers.zeros, (len(maps) * self.hidden,))
+        return jax.nn.relu(jnp.concatenate(maps, axis=-1) + bias)
+
+
+def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> Siamese:
+    """The model of `config.model`; ConfigError where a field cannot be."""
+    if config.variant not in ("rand", "static", "non_static"):
+        raise ConfigError(f"model.variant: '{config.variant}' is none of rand, static, non_static")
+    for name in ("embedding_dim", "hidden"):
+        if config[name] < 1:
+            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
+    if not 0.0 <= config.dropout < 1.0:
+        raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {config.dropout}")
+    if not config.kernel_sizes or not 1 <= min(config.kernel_sizes) <= max(config.kernel_sizes) <= max_length:
+        raise ConfigError(
+            f"model.kernel_sizes must be window sizes from 1 to {max_length}, the last of data.buckets, "
+            f"got {tuple(config.kernel_sizes)}"
+        )
+    if config.architecture == "cosine" and num_classes != 2:
+        raise ConfigError(f"model.architecture = cosine is for two classes; the corpus has {num_classes}")
+    return Siamese(vocab_size=vocab_size, num_classes=num_classes, **config)
