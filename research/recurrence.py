@@ -202,7 +202,7 @@ tree_lstm.defvjp(_tree_forward, _tree_backward)
 
 class TreeLSTM(nn.Module):
     """The state of every node of a binary tree from its children's (equations 3 to 10 of Chen et al. 2017; Zhu et al.
-    2015). Biases, which the equations lack, begin as the BiLSTM's."""
+    2015), without biases, as they are written."""
 
     hidden: int
 
@@ -212,17 +212,10 @@ class TreeLSTM(nn.Module):
     ) -> Float[Array, "N T H"]:
         """x: an input of every node, which stand in post-order. inner: the nodes that have two children."""
         w = self.param("input", nn.initializers.glorot_uniform(), (x.shape[-1], 4 * self.hidden))
-        b = self.param("bias", tree_bias, (4 * self.hidden,))
         u = tuple(
             self.param(f"{side}_state", nn.initializers.orthogonal(), (self.hidden, 5 * self.hidden))
             for side in ("left", "right")
         )
         x = x.swapaxes(0, 1)
-        sums = (x.reshape(-1, x.shape[-1]) @ w + b).reshape(*x.shape[:2], -1)
+        sums = (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:2], -1)
         return tree_lstm(sums, u, left_children(inner).T, inner.T, mask.T).swapaxes(0, 1)
-
-
-def tree_bias(key, shape, dtype=jnp.float32) -> Float[Array, " 4H"]:
-    """One for the forget gates and zero for the others."""
-    del key
-    return jnp.zeros(shape, dtype).reshape(4, -1).at[2].set(1.0).ravel()

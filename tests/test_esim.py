@@ -1,0 +1,330 @@
+"""ESIM against NumPy, one pair at a time, and the sizes of table 1."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.esim import snli
+from research.batches import Batch
+from research.errors import ConfigError
+from research.esim import ESIM, HIM, align, leaves, make_model
+from research.layers import masked_softmax
+from research.tasks import Classification
+from research.text import NODE
+from tests.test_recurrence import random_values
+
+B, L, V, D, H, C = 4, 9, 40, 6, 5, 3
+SEQUENTIAL = {"embedding_dim": D, "hidden": H}
+LENGTHS = np.array([L, 1, 4, 6, 3, 2, L, 5], np.int32)  # of the premises, then of their hypotheses
+
+
+def model(**changes) -> ESIM:
+    return ESIM(V, C, **SEQUENTIAL | changes)
+
+
+def sentences(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.random.default_rng(seed).integers(3, V, (2 * B, L)).astype(np.int32)
+    return np.where(np.arange(L) < LENGTHS[:, None], tokens, 0), LENGTHS
+
+
+def trees(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """2B trees of one to five leaves, in post-order."""
+    random, rows = np.random.default_rng(seed), []
+    for count in (5, 1, 2, 4, 3, 2, 5, 3):
+        row, open_trees, left = [], 0, count
+        while left or open_trees > 1:
+            if open_trees > 1 and (not left or random.random() < 0.5):
+                row.append(NODE)
+                open_trees -= 1
+            else:
+                row.append(int(random.integers(3, V)))
+                open_trees, left = open_trees + 1, left - 1
+        rows.append(row)
+    lengths = np.array([len(row) for row in rows], np.int32)
+    return np.array([row + [0] * (L - len(row)) for row in rows], np.int32), lengths
+
+
+def variables(net, texts=None, seed: int = 0):
+    return random_values(net.init(jax.random.key(seed), *(texts or sentences())), seed)
+
+
+# One pair in NumPy
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def numpy_lstm(x, w, u, b):
+    h = c = np.zeros(len(u))
+    states = []
+    for x_t in x:
+        i, f, o, g = np.split(x_t @ w + h @ u + b, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states)
+
+
+def numpy_bilstm(p, x):
+    run = lambda side, x: numpy_lstm(x, p[f"{side}_input"], p[f"{side}_state"], p[f"{side}_bias"])
+    return np.concatenate([run("forward", x), run("backward", x[::-1])[::-1]], axis=1)
+
+
+def dense(p, x):
+    return x @ p["kernel"] + p["bias"]
+
+
+def numpy_logits(p, a, b):
+    """Equations 1, 2 and 11 to 20 for one pair of ids."""
+    a, b = (numpy_bilstm(p["encoding"], p["words"]["embedding"][ids]) for ids in (a, b))
+    e = np.array([[a_i @ b_j for b_j in b] for a_i in a])
+    a_tilde = np.array([sum(np.exp(e[i, j]) * b[j] for j in range(len(b))) / np.exp(e[i]).sum() for i in range(len(a))])
+    b_tilde = np.array(
+        [sum(np.exp(e[i, j]) * a[i] for i in range(len(a))) / np.exp(e[:, j]).sum() for j in range(len(b))]
+    )
+    v = []
+    for text, aligned in ((a, a_tilde), (b, b_tilde)):
+        m = np.concatenate([text, aligned, text - aligned, text * aligned], axis=1)
+        composed = numpy_bilstm(p["composition"], np.maximum(dense(p["projection"], m), 0.0))
+        v += [composed.mean(axis=0), composed.max(axis=0)]
+    return dense(p["classify"], np.tanh(dense(p["hidden"], np.concatenate(v))))
+
+
+def test_logits_are_the_papers_equations():
+    net, (tokens, lengths) = model(), sentences()
+    values = variables(net)
+    found = net.apply(values, tokens, lengths)
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), values["params"])
+    texts = [row[:n] for row, n in zip(tokens, lengths)]
+    wanted = [numpy_logits(params, texts[i], texts[B + i]) for i in range(B)]
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+
+
+OPTIONS = [
+    {},
+    {"attention": "premise"},
+    {"attention": "hypothesis"},
+    {"enhancement": False},
+    {"projection": False},
+    {"encoding": "feedforward"},
+    {"composition": "feedforward"},
+    {"pooling": "sum"},
+    {"layers": 2},
+    {"variant": "static"},
+    {"trees": True},
+    {"trees": True, "pooling": "sum"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_padding_never_changes_the_output(options):
+    net, (tokens, lengths) = model(**options), trees() if options.get("trees") else sentences()
+    values = variables(net, (tokens, lengths))
+    wanted = net.apply(values, tokens, lengths)
+    assert np.abs(np.diff(wanted, axis=0)).min() > 1e-5  # the pairs differ, so the output can show it
+    for other in (17, NODE):
+        changed = np.where(np.arange(L) < lengths[:, None], tokens, other)
+        np.testing.assert_allclose(net.apply(values, changed, lengths), wanted, rtol=1e-6, atol=1e-6)
+    wider = np.pad(tokens, ((0, 0), (0, 4)), constant_values=5)
+    np.testing.assert_allclose(net.apply(values, wider, lengths), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_without_masks_padding_counts_as_words():
+    """An option for the ablation: the output then depends on the length of the batch."""
+    net, (tokens, lengths) = model(masks=False), sentences()
+    values = variables(net)
+    plain, wider = (net.apply(values, x, lengths) for x in (tokens, np.pad(tokens, ((0, 0), (0, 4)))))
+    assert np.abs(plain - wider).min() > 1e-4
+
+
+@pytest.mark.parametrize("options", [*OPTIONS[1:9], {"output": "sigmoid", "num_classes": 2}], ids=str)
+def test_every_option_changes_the_output(options):
+    """With the same numbers in every parameter that both models have."""
+    tokens, lengths = sentences()
+    plain = ESIM(V, options.get("num_classes", C), **SEQUENTIAL)
+    changed = ESIM(**{"vocab_size": V, "num_classes": C, **SEQUENTIAL} | options)
+    ours, theirs = variables(plain), variables(changed, seed=1)
+    shared = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(ours)}
+
+    def share(path, leaf):
+        known = shared.get(jax.tree_util.keystr(path))
+        return leaf if known is None or known.shape != leaf.shape else known
+
+    theirs = jax.tree_util.tree_map_with_path(share, theirs)
+    a, b = (jax.nn.softmax(net.apply(v, tokens, lengths)) for net, v in ((plain, ours), (changed, theirs)))
+    assert np.abs(np.asarray(a - b)).max() > 1e-3
+
+
+def test_a_score_multiplied_by_the_mask_is_wrong():
+    """Of very negative scores the padding's, exp(0), is the largest: nothing of the real words is left."""
+    scores, mask = jnp.array([[-100.0, -101.0, 3.0]]), jnp.array([[True, True, False]])
+    multiplied = jax.nn.softmax(scores * mask) * mask
+    multiplied /= jnp.sum(multiplied, axis=-1, keepdims=True) + 1e-13  # as in the public reimplementation
+    assert float(multiplied.sum()) < 1e-9
+    wanted = np.exp([0.0, -1.0]) / np.exp([0.0, -1.0]).sum()
+    np.testing.assert_allclose(masked_softmax(scores, mask), [[*wanted, 0.0]], rtol=1e-6)
+    # and so in the model: a and b point away from one another
+    texts = jnp.array([[[10.0, 0.0], [0.0, 10.0], [1.0, 1.0]], [[-10.0, 0.0], [-10.0, -1.0], [5.0, 5.0]]])
+    mask = jnp.array([[True, True, False]] * 2)
+    aligned = align(texts, mask)
+    np.testing.assert_allclose(aligned[0, 0], [-10.0, -0.5], atol=1e-5)  # e = -100, -100: the mean of both
+    np.testing.assert_allclose(aligned[0, 1], [-10.0, 0.0], atol=1e-3)  # e = 0, -10
+
+
+def test_exchanging_the_texts_and_their_roles():
+    """v = [v_a; v_b] (equation 20): exchanging the texts exchanges its halves and nothing else."""
+    net, (tokens, lengths) = model(), sentences()
+    values = variables(net)
+    wanted = net.apply(values, tokens, lengths)
+    exchange = lambda x: np.concatenate(np.split(x, 2)[::-1])
+    swapped = net.apply(values, exchange(tokens), exchange(lengths))
+    assert np.abs(swapped - wanted).max() > 1e-3
+    kernel = values["params"]["hidden"]["kernel"]
+    params = values["params"] | {"hidden": values["params"]["hidden"] | {"kernel": exchange(kernel)}}
+    again = net.apply({"params": params}, exchange(tokens), exchange(lengths))
+    np.testing.assert_allclose(again, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_on_one_side_alone():
+    """Row 23 lets the words of the premise see nothing of the hypothesis, row 24 the other way about."""
+    texts = jnp.asarray(np.random.default_rng(0).normal(size=(2 * B, L, D)), jnp.float32)
+    mask = np.arange(L) < LENGTHS[:, None]
+    both, premise, hypothesis = (align(texts, mask, kind) for kind in ("both", "premise", "hypothesis"))
+    np.testing.assert_array_equal(premise, jnp.concatenate([both[:B], jnp.zeros_like(both[B:])]))
+    np.testing.assert_array_equal(hypothesis, jnp.concatenate([jnp.zeros_like(both[:B]), both[B:]]))
+    assert all(float(jnp.abs(half).max()) > 0.1 for half in jnp.split(both, 2))
+
+
+def test_an_empty_text_is_one_zero_vector():
+    net, (tokens, lengths) = model(), sentences()
+    values = variables(net)
+    empty = np.where(np.arange(2 * B) == 1, 0, lengths)
+    found = net.apply(values, tokens, empty)
+    zero = jax.tree.map(lambda x: x, values)
+    zero["params"]["words"] = {"embedding": values["params"]["words"]["embedding"].at[39].set(0.0)}
+    tokens = np.where(tokens == 39, 38, tokens)
+    found = net.apply(values, tokens, empty)
+    one = np.where((np.arange(2 * B) == 1)[:, None], 39, tokens)
+    np.testing.assert_allclose(found, net.apply(zero, one, np.maximum(empty, 1)), rtol=1e-6, atol=1e-6)
+    assert np.isfinite(net.apply(values, tokens, np.zeros_like(lengths))).all()
+
+
+def test_leaves_are_the_words_of_a_tree():
+    tokens = np.array([[5, 6, NODE, 7, NODE, NODE, 9], [5, 0, 0, 0, 0, 0, 0]])  # the last of the first row is padding
+    words, lengths = leaves(tokens, np.array([5, 1]))
+    assert lengths.tolist() == [3, 1]
+    assert [row[:n].tolist() for row, n in zip(np.asarray(words), lengths)] == [[5, 6, 7], [5]]
+
+
+def hybrid() -> HIM:
+    return HIM(model(), model(trees=True))
+
+
+def batch(texts) -> Batch:
+    tokens, lengths = texts
+    split = lambda x: dict(zip(("premise", "hypothesis"), np.split(x, 2)))
+    return Batch(split(tokens), split(lengths), {}, jnp.arange(B) % C, jnp.ones(B), jnp.arange(B))
+
+
+def test_hybrid_averages_probabilities():
+    net, texts = hybrid(), trees()
+    values = variables(net, texts)
+    task = Classification(net, C, ("premise", "hypothesis"))
+    parts = values["params"]
+    each = [
+        model().apply({"params": parts["sequential"]}, *leaves(*texts)),
+        model(trees=True).apply({"params": parts["tree"]}, *texts),
+    ]
+    found = task.predict(values, batch(texts))
+    np.testing.assert_allclose(found, sum(map(jax.nn.softmax, each)) / 2, rtol=1e-5, atol=1e-6)
+    # each model learns from its own loss: the other's parameters have no part in its gradient
+    dry = hybrid().clone(sequential=model(dropout=0.0), tree=model(trees=True, dropout=0.0))
+    loss = lambda v, b: Classification(dry, C, ("premise", "hypothesis")).loss(v, b, jax.random.key(0))[0]
+    one, other = (jax.grad(loss)(v, batch(texts))["params"]["tree"] for v in (values, half_changed(values)))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def half_changed(values):
+    return {"params": values["params"] | {"sequential": jax.tree.map(lambda x: x + 1, values["params"]["sequential"])}}
+
+
+def test_the_two_texts_of_a_pair_draw_different_masks():
+    """And the mask of a text depends on its row alone: a batch cut in two draws what it draws uncut."""
+    net, (tokens, lengths) = model(dropout=0.5), sentences()
+    tokens[B:], lengths = tokens[:B], np.concatenate([LENGTHS[:B], LENGTHS[:B]])  # both texts the same
+    values = variables(net)
+    task = Classification(net, C, ("premise", "hypothesis"))
+    whole = batch((tokens, lengths))
+    total, _ = task.loss(values, whole, jax.random.key(1))
+    parts = [jax.tree.map(lambda x, part=part: x[part], whole) for part in (slice(0, 1), slice(1, B))]
+    halves = sum(task.loss(values, part, jax.random.key(1))[0] for part in parts)
+    np.testing.assert_allclose(total, halves, rtol=1e-5)
+    _, kept = net.apply(
+        values,
+        tokens,
+        lengths,
+        jnp.concatenate([jnp.arange(B) * 2, jnp.arange(B) * 2 + 1]),
+        rngs={"dropout": jax.random.key(1)},
+        capture_intermediates=lambda module, _: module.name == "dropout_words",
+    )
+    (words,) = kept["intermediates"]["dropout_words"]["__call__"]
+    assert np.abs(np.asarray(words[:B] - words[B:])).max() > 0.1
+
+
+def size(net, texts) -> int:
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *texts))["params"]
+    return sum(x.size for path, x in jax.tree_util.tree_leaves_with_path(shapes) if path[-1].key != "embedding")
+
+
+def test_the_papers_sizes():
+    """Table 1, without word vectors: ESIM 4.3 M, HIM 7.7 M."""
+    config = snli.get_config().model
+    make = lambda kind: make_model(
+        ConfigDict({**config, "architecture": kind}), vocab_size=50, num_classes=3, max_length=L
+    )
+    bilstm, mlp = 2 * 4 * 300 * (300 + 300 + 1), 2400 * 300 + 300 + 300 * 3 + 3
+    assert size(make("sequential"), sentences()) == 2 * bilstm + 2400 * 300 + 300 + mlp == 4_326_303
+    assert round(size(make("sequential"), sentences()) / 1e6, 1) == 4.3
+    assert round(size(make("hybrid"), trees()) / 1e6, 1) == 7.7
+
+
+def test_one_sigmoid_output_is_the_softmax_of_zero_and_z():
+    net, (tokens, lengths) = ESIM(V, 2, output="sigmoid", **SEQUENTIAL), sentences()
+    values = variables(net)
+    logits = np.asarray(net.apply(values, tokens, lengths))
+    assert np.all(logits[:, 0] == 0) and values["params"]["classify"]["kernel"].shape == (H, 1)
+    np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1], jax.nn.sigmoid(logits[:, 1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "message"),
+    [
+        (
+            {"architecture": "esim"},
+            3,
+            r"model\.architecture: 'esim' is none of sequential, tree, hybrid, siamese_bilstm,",
+        ),
+        ({"variant": "multichannel"}, 3, r"model\.variant: 'multichannel' is none of rand, static, non_static$"),
+        ({"encoding": "gru"}, 3, r"model\.encoding: 'gru' is none of recurrent, feedforward$"),
+        ({"composition": ""}, 3, r"model\.composition: '' is none of"),
+        ({"attention": "none"}, 3, r"model\.attention: 'none' is none of both, premise, hypothesis$"),
+        ({"pooling": "max"}, 3, r"model\.pooling: 'max' is none of average_max, sum$"),
+        ({"output": "tanh"}, 2, r"model\.output: 'tanh' is none of softmax, sigmoid$"),
+        ({"hidden": 0}, 3, r"model\.hidden must be at least 1, got 0$"),
+        ({"layers": 0}, 3, r"model\.layers must be at least 1"),
+        ({"dropout": 1.0}, 3, r"model\.dropout is the share dropped"),
+        ({"output": "sigmoid"}, 3, r"model\.output = sigmoid is for two classes; the corpus has 3$"),
+        ({"architecture": "tree", "masks": False}, 3, r"model\.masks = False is for the sequential architecture"),
+    ],
+    ids=str,
+)
+def test_bad_configurations(changes, classes, message):
+    config = ConfigDict({**snli.get_config().model, **changes})
+    with pytest.raises(ConfigError) as caught:
+        make_model(config, vocab_size=V, num_classes=classes, max_length=L)
+    assert re.search(message, str(caught.value)), caught.value
