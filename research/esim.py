@@ -55,12 +55,13 @@ class ESIM(nn.Module):
     """The sequential model (figure 1, left) or, with `trees`, the syntactic tree-LSTM (right).
 
     Dropout, "applied to all feedforward connections" (section 4), stands before the encoding, the composition and both
-    layers of the classifier. Where the paper is silent: random word vectors N(0, 1), matrices Glorot-uniform, recurrent
-    ones orthogonal, biases zero but for the forget gates', one.
+    layers of the classifier. Where the paper is silent: random word vectors N(0, 1), matrices Glorot-uniform, the
+    recurrent ones of all gates together orthogonal, biases zero but for the forget gates', one.
 
     Options that the paper's ablations need (table 2): `pooling` by summation, no `enhancement` (difference and
     product), feed-forward `encoding` or `composition`, one `attention` alone. Options that teaching material has:
-    `layers` of each BiLSTM, no `projection`, one sigmoid `output`, and no masks, so that padding counts as words.
+    `layers` of each BiLSTM, no `projection`, one sigmoid `output`, and no `masks`, so that padding counts as words
+    whose vectors are zero.
     """
 
     vocab_size: int

@@ -12,15 +12,17 @@ import pytest
 
 from experiments import cli
 from experiments.ablate import Study, collect, command, finished, make_plan, select
-from experiments.ablations import conv_seq2seq, textcnn, transformer
+from experiments.ablations import conv_seq2seq, esim, textcnn, transformer
 from experiments.run import search_of, settings_of
 from research.batches import Batch
-from research.codecs import roles
+from research.codecs import reserved, roles, words_codec
 from research.conv_seq2seq import read_layers
-from research.datasets import split_indices
+from research.corpora import Corpus
+from research.datasets import build, split_indices, split_names
 from research.errors import ConfigError, DataError
 from research.optimizers import make_optimizer
 from research.tasks import Task, make_task
+from research.text import Vocabulary
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -251,8 +253,8 @@ def test_the_cells_of_no_folder_are_none(study, tmp_path):
 
 # The studies against their models
 
-STUDIES = (textcnn.STUDY, transformer.STUDY, conv_seq2seq.STUDY)
-TEXTCNN, TRANSFORMER, CONV = (make_plan(study, study.config, []) for study in STUDIES)
+STUDIES = (textcnn.STUDY, transformer.STUDY, conv_seq2seq.STUDY, esim.STUDY)
+TEXTCNN, TRANSFORMER, CONV, ESIM = (make_plan(study, study.config, []) for study in STUDIES)
 MULTI30K, CONV_MULTI30K = (f"configs/{paper}/multi30k_de_en.py" for paper in ("transformer", "conv_seq2seq"))
 VECTORS = ["word_vectors.path=some.vec", "model.variant=non_static"]
 
@@ -320,7 +322,7 @@ def differ(path: str, overrides: list[str], others: list[str]) -> bool:
     return not np.allclose(effect(path, *overrides), effect(path, *others), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("plan", [TEXTCNN, TRANSFORMER, CONV], ids=lambda plan: plan.study.paper)
+@pytest.mark.parametrize("plan", [TEXTCNN, TRANSFORMER, CONV, ESIM], ids=lambda plan: plan.study.paper)
 def test_a_configuration_of_the_same_model_has_the_same_effect(plan):
     assert not differ(plan.config, ["train.epochs=3"], [])
 
@@ -346,6 +348,31 @@ def test_residuals_are_off_in_deep_models_too():
 @pytest.mark.parametrize("name", select(CONV, ""))
 def test_every_variant_of_conv_seq2seq_changes_what_is_trained_or_searched(name):
     assert differ(CONV.config, CONV.variants[name].overrides, [])
+
+
+LCQMC = make_plan(esim.STUDY, "configs/esim/lcqmc_small.py", [])
+OF_TEXTS = ("length_", "tokens_")
+
+
+@pytest.mark.parametrize("name", [name for name in select(ESIM, "") if not name.startswith(OF_TEXTS)])
+def test_every_variant_of_esim_changes_what_is_trained(name):
+    assert differ(ESIM.config, ESIM.variants[name].overrides, [])
+
+
+@pytest.mark.parametrize("name", [name for name in select(LCQMC, "") if name.startswith(OF_TEXTS)])
+def test_variants_of_texts_change_the_tables_that_esim_reads(name):
+    texts = ["我想去 5000 公里外的北京，怎么走？" * 2] * 20
+    corpus = Corpus("toy", "1", {}, ("different", "same"), "")
+    labels = [0, 1] * 10
+    split = {"sentence1": texts, "sentence2": texts, "label": labels}
+
+    def table(overrides):
+        config = cli.load_config(LCQMC.config, [*overrides, "train.batch_size=1"])
+        parts = dict.fromkeys(split_names(config), split)
+        return build(dataclasses.replace(corpus, splits=parts), config).datasets[0].table.tokens["premise"]
+
+    one, other = table(LCQMC.variants[name].overrides), table([])
+    assert one.shape != other.shape or np.any(one != other)
 
 
 # TextCNN's study
@@ -374,6 +401,35 @@ def test_the_study_covers_the_axes_of_the_issue():
     assert same == {
         *("region_3_4_5", "maps_100", "activation_relu", "pooling_max", "dropout_0.5", "norm_3", "rand"),
     }, "the baseline itself stands on every axis"
+
+
+# ESIM's study
+
+
+@pytest.mark.parametrize("config", [ESIM.config, LCQMC.config, "configs/esim/snli_tree.py"])
+def test_every_variant_of_esim_can_be_run(config):
+    plan = make_plan(
+        esim.STUDY, config, [] if "tree" not in config else ["data.tree=words", "model.architecture=sequential"]
+    )
+    for name in plan.variants:
+        cell = cli.load_config(config, plan.cell(name, 3))
+        assert (cell.seed, cell.replicas) == (3, 1)
+        assert task_of(cell) and make_optimizer(cell.optimizer) and settings_of(cell)
+        assert words_codec("premise", Vocabulary(reserved(cell), reserved(cell)), cell)
+
+
+def test_trees_of_esim_are_those_that_the_texts_allow():
+    trees = lambda plan: [name for name in plan.variants if name.startswith(("tree_", "hybrid_"))]
+    assert trees(ESIM) == ["tree_full", "hybrid_full"]
+    parsed = ["data.tree=words", "model.architecture=sequential"]
+    assert trees(make_plan(esim.STUDY, "configs/esim/snli_tree.py", parsed)) == ["tree_parse", "hybrid_parse"]
+
+
+def test_what_equals_the_baseline_of_esim_is_not_run():
+    same = lambda plan: {name for name in plan.variants if name != "baseline"} - set(select(plan, ""))
+    given = {"rand", "static", "non_static"}  # without a file of vectors
+    assert same(ESIM) == given | {"hidden_300", "embedding_300", "dropout_0.5"}
+    assert same(LCQMC) == given | {"hidden_300", "embedding_300", "dropout_0.5", "tokens_character"}
 
 
 # The Transformer's study

@@ -4,7 +4,7 @@ Command:   python -m experiments.run --config configs/esim/snli.py \
                --workdir runs/esim/snli --config.word_vectors.path=glove.840B.300d.txt
 Needs:     the corpus through TFDS (549,367 labelled pairs), GloVe 840B; pairs without a label are left out
 Paper:     88.0 (table 1, row 16)
-Ours:      not run: the corpus and the vectors are not at hand
+Ours:      not measured
 """
 
 from configs.defaults import matching_defaults
@@ -39,7 +39,7 @@ def get_config():
         masks=True,
     )
     config.optimizer = dict(
-        name="adam", learning_rate=4e-4, beta1=0.9, beta2=0.999, epsilon=1e-8, warmup=0, clip_norm=0.0
+        name="adam", learning_rate=4e-4, beta1=0.9, beta2=0.999, epsilon=1e-8, warmup=0, clip_norm=10.0
     )
     config.train.epochs = 12
     config.train.patience = 3

@@ -1,0 +1,20 @@
+r"""ESIM on AFQMC, questions of a payment service, by characters, random vectors; 31 % of the pairs mean the same.
+
+Trained on train.txt (a tenth of it is the dev part), tested on dev.txt: its test part has no
+public labels.
+
+Command:   python -m experiments.run --config configs/esim/afqmc.py \
+               --workdir runs/esim/afqmc
+Needs:     train.txt and dev.txt in <manual_dir>/afqmc
+Ours:      not measured
+"""
+
+from configs.esim import lcqmc_small
+
+
+def get_config():
+    config = lcqmc_small.get_config()
+    config.replicas = 1
+    config.data.corpus, config.data.train, config.data.test = "afqmc", "train", "validation"
+    config.data.buckets = (12, 16, 24, 48, 96)
+    return config

@@ -1,0 +1,24 @@
+r"""A siamese TextCNN on the part of LCQMC that is at hand, by characters, random vectors, 3 seeds: a baseline
+without attention between the texts (research/siamese.py).
+
+Command:   python -m experiments.run --config configs/esim/lcqmc_small_siamese_textcnn.py \
+               --workdir runs/esim/lcqmc_small_siamese_textcnn
+Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Ours:      not measured
+Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
+"""
+
+from configs.esim import lcqmc_small
+
+
+def get_config():
+    config = lcqmc_small.get_config()
+    config.model = dict(
+        architecture="siamese_textcnn",
+        variant="rand",
+        embedding_dim=300,
+        hidden=300,
+        dropout=0.5,
+        kernel_sizes=(2, 3, 4),
+    )
+    return config

@@ -1,0 +1,20 @@
+r"""The form of ESIM that Chinese courses teach, on the part of LCQMC that is at hand, 3 seeds: characters, of which the
+first 10 of a question count, embeddings of 100, hidden layers of 128, dropout 0.2, no projection, one sigmoid output.
+
+Command:   python -m experiments.run --config configs/esim/lcqmc_small_taught_10.py \
+               --workdir runs/esim/lcqmc_small_taught_10
+Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Ours:      not measured
+Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
+"""
+
+from configs.esim import lcqmc_small
+
+
+def get_config():
+    config = lcqmc_small.get_config()
+    config.data.max_vocabulary = 4000
+    config.data.buckets = (10,)
+    config.model.embedding_dim, config.model.hidden, config.model.dropout = 100, 128, 0.2
+    config.model.projection, config.model.output = False, "sigmoid"
+    return config

@@ -1,0 +1,17 @@
+r"""ESIM on the part of LCQMC that is at hand, by jieba's words, random vectors, 3 seeds.
+
+Command:   python -m experiments.run --config configs/esim/lcqmc_small_words.py \
+               --workdir runs/esim/lcqmc_small_words
+Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Ours:      not measured
+Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
+"""
+
+from configs.esim import lcqmc_small
+
+
+def get_config():
+    config = lcqmc_small.get_config()
+    config.data.tokenizer = "jieba"
+    config.data.buckets = (8, 12, 16, 32)
+    return config

@@ -1,0 +1,64 @@
+"""Ablations of ESIM (Chen et al. 2017): the rows of Table 2, and what teaching material changes.
+
+The baseline is SICK by words with random vectors; `--config configs/esim/lcqmc_small.py` makes it one of Chinese
+questions, with the axis of characters against words. Rows 17 and 25 of the table need the corpus's own parses: they are
+there where the baseline reads the words of parses (data.tree=words). Where it reads plain text, the hybrid model gets
+full trees, as in row 18, and so does the tree-LSTM alone, which the table does not have.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.ablate import Axes, Study, main
+
+
+def axes(baseline: ConfigDict) -> Axes:
+    tree = "parse" if baseline.data.tree == "words" else "full"
+    nodes = tuple(2 * size for size in baseline.data.buckets)  # a tree of n words has 2n - 1
+    trees = lambda architecture: {"model.architecture": architecture, "data.tree": tree, "data.buckets": nodes}
+    found = {
+        "Table 2": {
+            "pooling_sum": {"model.pooling": "sum"},
+            "enhancement_off": {"model.enhancement": False},
+            "composition_feedforward": {"model.composition": "feedforward"},
+            "encoding_feedforward": {"model.encoding": "feedforward"},
+            "premise_attention_off": {"model.attention": "hypothesis"},
+            "hypothesis_attention_off": {"model.attention": "premise"},
+            f"tree_{tree}": trees("tree"),
+            f"hybrid_{tree}": trees("hybrid"),
+        },
+        "word vectors": {
+            "rand": {"model.variant": "rand", "word_vectors.path": ""},
+            **{name: {"model.variant": name} for name in ("static", "non_static")},
+        },
+        "length": {f"length_{size}": {"data.buckets": (size,)} for size in (10, 32)},
+        "hidden units": {f"hidden_{size}": {"model.hidden": size} for size in (50, 100, 200, 300)},
+        "embedding": {f"embedding_{size}": {"model.embedding_dim": size} for size in (50, 100, 200, 300)},
+        "dropout": {f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.2, 0.5)},
+        "structure": {
+            "masks_off": {"model.masks": False},
+            "projection_off": {"model.projection": False},
+            "layers_2": {"model.layers": 2},
+        },
+    }
+    if baseline.data.tokenizer in (chinese := ("character", "jieba", "both")):
+        found["tokens"] = {f"tokens_{kind}": {"data.tokenizer": kind} for kind in chinese}
+    return found
+
+
+STUDY = Study(
+    paper="esim",
+    config="configs/esim/sick.py",
+    axes=axes,
+    linked=(
+        frozenset({"model.architecture", "data.tree", "data.buckets"}),
+        frozenset({"model.variant", "word_vectors.path"}),
+    ),
+    needs=dict.fromkeys(("static", "non_static"), "word_vectors.path"),
+    examples=(
+        "--workdir runs/lcqmc --config configs/esim/lcqmc_small.py --variants 'tokens_*,length_*'",
+        "--workdir runs/small --config.model.hidden=100 --config.model.embedding_dim=100",
+    ),
+)
+
+if __name__ == "__main__":
+    main(STUDY)
