@@ -40,7 +40,7 @@ from research.decoding import Search
 from research.errors import ConfigError, DataError
 from research.evaluation import EachExample, Evaluator
 from research.tasks import make_task, shapes
-from research.text import EOS
+from research.text import EOS, ParseError
 
 EXAMPLES = """examples:
   echo "not bad at all" | python -m experiments.predict --workdir runs/quickstart
@@ -95,7 +95,7 @@ class Labeller:
         """One object a line; `first` is the number of the first line."""
         texts = [line.decode("utf-8", errors="replace") for line in lines]
         parts = [self._parts(text, number) for number, text in enumerate(texts, first)]
-        tokens = {role: [codec.split(part[role]) for part in parts] for role, codec in self.codecs.items()}
+        tokens = {role: [self._tokens(role, *each) for each in enumerate(parts, first)] for role in self.codecs}
         ids = {
             role: [codec.vocabulary.encode(words, skip=codec.skip) for words in tokens[role]]
             for role, codec in self.codecs.items()
@@ -118,6 +118,12 @@ class Labeller:
                 words = any(tokens[role][place] for role in tokens)
                 warnings.append("no known token to classify" if words else "no token to classify")
             yield record | _warning(warnings)
+
+    def _tokens(self, role: str, number: int, part: Mapping[str, str]) -> list[str]:
+        try:
+            return self.codecs[role].split(part[role])
+        except ParseError as error:
+            raise DataError(f"line {number}: {role}: {error}; this run reads binarised parses") from error
 
     def _parts(self, text: str, number: int) -> dict[str, str]:
         """The texts of a line by role."""

@@ -9,7 +9,7 @@ from research.batches import Lengths, Table, bucket_numbers, longer, make_bucket
 from research.codecs import Codec, learn_words, make_codecs, reserved, roles, words_codec
 from research.corpora import Corpus, load_corpus
 from research.errors import ConfigError, DataError
-from research.text import EOS, Vocabulary
+from research.text import EOS, ParseError, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +176,16 @@ def _labelled(corpus: Corpus, config, buckets: tuple[Lengths, ...]) -> Prepared:
         raise ConfigError(f"folds = {config.folds} is too many for the {sizes[data.train]} examples of '{corpus.name}'")
     codecs = {role: words_codec(role, Vocabulary(start, start), config) for role in roles(config)}
     columns = corpus.splits.values()
-    split = lambda role, name: [codecs[role].split(text) for part in columns for text in part[name]]
-    texts = {role: split(role, name) for role, name in roles(config).items()}
+    texts = {role: [] for role in codecs}
+    for role, name in roles(config).items():
+        for text in (text for part in columns for text in part[name]):
+            try:
+                texts[role].append(codecs[role].split(text))
+            except ParseError as error:
+                raise DataError(
+                    f"corpus '{corpus.name}': {text[:40]!r} in column '{name}' is no binarised parse, as data.tree = "
+                    f"{data.tree} needs: {error}"
+                ) from error
     labels = np.array([label for part in columns for label in part[data.label]], np.int32)
     datasets = []
     for fold in range(config.folds):

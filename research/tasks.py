@@ -222,6 +222,8 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
     make_model = paper_of(config).make_model
     longest = make_buckets(config.data.buckets, tuple(sizes))[-1]
     max_length = max(size for _, size in longest)
+    if config.task == "matching":
+        _check_trees(config)
     if config.task != "translation":
         (size,) = set(sizes.values())  # a pair of texts has one vocabulary
         options = {"vocab_size": size, "num_classes": num_classes, "max_length": max_length}
@@ -232,3 +234,15 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
         raise ConfigError(f"train.label_smoothing must lie in [0, 1), got {config.train.label_smoothing}")
     model = make_model(config.model, source_size=sizes["source"], target_size=sizes["target"], max_length=max_length)
     return Translation(model, config.train.label_smoothing)
+
+
+def _check_trees(config) -> None:
+    """ConfigError unless texts have trees where the model reads trees, and there alone."""
+    architecture, tree = config.model.architecture, config.data.tree
+    nodes, reads = tree in ("parse", "full"), architecture in ("tree", "hybrid")
+    if reads and not nodes:
+        raise ConfigError(f"model.architecture = {architecture} needs data.tree, parse or full")
+    if nodes and not reads:
+        raise ConfigError(f"data.tree = {tree} is for the architectures tree and hybrid, not {architecture}")
+    if reads and config.optimizer.get("by_rows", False):  # renumbers ids, of which one means an inner node
+        raise ConfigError(f"optimizer.by_rows does not go with model.architecture = {architecture}")

@@ -1,0 +1,252 @@
+"""Pairs of texts from raw files to predictions: the task, what a run reads, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments import predict, run
+from research.tasks import Classification
+from tests.test_cli import call, refused
+
+LCQMC, SNLI, TREE = (f"configs/esim/{name}.py" for name in ("lcqmc_small", "snli", "snli_tree"))
+TINY = {
+    **{"model.embedding_dim": 8, "model.hidden": 6, "model.variant": "rand", "replicas": 1},
+    **{"train.epochs": 2, "train.patience": 0, "train.batch_size": 8, "train.eval_batch_size": 16},
+}
+PAIRS = TINY | {"data.corpus": "pairs", "data.train": "train", "data.dev": "validation", "data.test": "test"}
+PARSES = PAIRS | {
+    **{"data.corpus": "pairs/parses", "data.tokenizer": "blank", "data.buckets": "(8,16)"},
+    **{"data.premise": "sentence1", "data.hypothesis": "sentence2"},
+}
+
+
+def pairs(count: int, seed: int) -> list[tuple[str, str, str]]:
+    """Two letters each, of which the first decides."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        (a, b), same = random.choice(list("甲乙丙丁"), 2, replace=False), random.random() < 0.5
+        rows.append((f"{a}一{b}", f"{a if same else b}二", "same" if same else "other"))
+    return rows
+
+
+def write(folder: Path, rows: list[tuple[str, str, str]], **more: list) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in {"train": rows, "validation": rows[:20], "test": rows[20:50], **more}.items():
+        (folder / f"{name}.txt").write_text("".join("\t".join(row) + "\n" for row in part), encoding="utf-8")
+
+
+def arguments(root: Path, config: str, fields: dict, workdir: str = "W") -> list[str]:
+    folders = ["--data_dir", str(root / "data"), "--manual_dir", str(root / "raw")]
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    return ["--config", config, "--workdir", str(root / workdir), *folders, *overrides]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Path:
+    """A finished run on pairs; one text of the test part is longer than the last bucket, one is empty."""
+    root = tmp_path_factory.mktemp("pairs")
+    rows = pairs(96, 0)
+    write(root / "raw" / "pairs", rows, test=[*pairs(38, 1), ("甲" * 60, "乙", "same"), ("", "乙", "other")])
+    outcome = call(run.main, *arguments(root, LCQMC, PAIRS))
+    assert outcome.code == 0, outcome
+    assert "1 texts are longer than 48 tokens and were cut\n" in outcome.err
+    return root
+
+
+def test_the_result(bench):
+    result = json.loads((bench / "W" / "result.json").read_text())
+    assert result["paper"] == "esim" and result["data"]["examples"] == {"train": 96, "dev": 20, "test": 40}
+    assert result["data"]["label_names"] == ["other", "same"] and result["data"]["long"] == 1
+    sizes = result["data"]["vocabulary"]
+    assert sizes["premise"] == sizes["hypothesis"] == 2 + 6  # one vocabulary: four letters, 一 and 二
+    names = {"accuracy", "macro_f1", "loss", "f1", "auc", "tuned_accuracy", "tuned_f1", "threshold"}
+    assert set(result["metrics"]["test"]) == set(result["metrics"]["dev"]) == names
+    thresholds = [result["metrics"][split]["threshold"]["mean"] for split in ("dev", "test")]
+    assert thresholds[0] == thresholds[1] and 0 < thresholds[0] < 1
+
+
+def test_predict_labels_pairs_in_order(bench, tmp_path):
+    lines = ["甲一乙\t甲二", "甲一乙\t乙二", "\t甲", "\t", "戊己\t甲", "甲" * 50 + "\t" + "乙" * 49]
+    (tmp_path / "pairs.txt").write_text("\ufeff" + "".join(f"{line}\r\n" for line in lines), encoding="utf-8")
+    outcome = call(predict.main, "--workdir", bench / "W", "--input", tmp_path / "pairs.txt")
+    assert outcome.code == 0, outcome
+    found = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [f"{one['premise']}\t{one['hypothesis']}" for one in found] == lines
+    assert [one["line"] for one in found] == [1, 2, 3, 4, 5, 6]
+    labelled = [one for one in found if one["label"]]
+    assert [one["line"] for one in labelled] == [1, 2, 3, 5, 6]  # an empty text on one side is scored
+    for one in labelled:
+        assert one["label"] in one["probabilities"] and sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert one["probability"] == max(one["probabilities"].values())
+    assert found[3]["warning"] == "no token to classify" and found[4]["unknown"] == 2
+    assert found[5]["warning"] == (
+        "hypothesis cut to the first 48 of 49 tokens; premise cut to the first 48 of 50 tokens"
+    )
+    alone = call(predict.main, "--workdir", bench / "W", "--input", tmp_path / "pairs.txt", "--replica", "0")
+    assert alone.out == outcome.out
+
+
+@pytest.mark.parametrize(("line", "columns"), [("甲", 1), ("甲\t乙\tsame", 3)])
+def test_predict_refuses_what_is_no_pair(bench, tmp_path, line, columns):
+    (tmp_path / "pairs.txt").write_text(f"甲\t乙\n{line}\n", encoding="utf-8")
+    message = rf"^run: line 2: {columns} columns; a pair is two texts with a tab between them: '甲"
+    refused(3, message, predict.main, "--workdir", bench / "W", "--input", tmp_path / "pairs.txt")
+
+
+def test_predict_has_no_options_of_translation(bench):
+    refused(2, r"--beam: .* holds no run of translation$", predict.main, "--workdir", bench / "W", "--beam", "2")
+
+
+# The threshold
+
+
+def test_the_threshold_has_the_best_f1_of_all():
+    random = np.random.default_rng(0)
+    scores = random.random(60).round(2)
+    labels = (scores + random.normal(0, 0.3, 60) > 0.7).astype(np.int32)
+    task = Classification(None, 2)
+    predictions = np.stack([1 - scores, scores], axis=1)
+    threshold = task.threshold(predictions, labels)
+
+    def f1(limit: float) -> float:
+        chosen = scores >= limit
+        right = np.sum(chosen & (labels == 1))
+        return 2 * right / (chosen.sum() + labels.sum())
+
+    assert f1(threshold) == max(f1(limit) for limit in scores) > f1(0.5)
+    found = task.score(predictions, labels, threshold)
+    assert found["tuned_f1"] == pytest.approx(100 * f1(threshold)) and found["threshold"] == threshold
+    assert found["tuned_accuracy"] == pytest.approx(100 * np.mean((scores >= threshold) == labels))
+    assert found["f1"] == pytest.approx(100 * f1(0.5)) and "tuned_f1" not in task.score(predictions, labels)
+
+
+def test_there_is_no_threshold_without_the_class_or_with_more_classes():
+    uniform = np.full((4, 2), 0.5)
+    assert Classification(None, 2).threshold(uniform, np.zeros(4, np.int32)) is None
+    assert Classification(None, 3).threshold(np.full((4, 3), 1 / 3), np.array([0, 1, 2, 1])) is None
+
+
+# SNLI as TFDS has it
+
+
+def test_snli_leaves_out_pairs_without_a_label(tmp_path, monkeypatch):
+    """A run of the paper's configuration on generated data of the catalogue's format."""
+
+    def rows(count):
+        sentence = lambda i: " ".join(["A", "man", "is", "sleeping", "outside"][: 2 + i % 4])
+        return [{"premise": sentence(i), "hypothesis": sentence(i + 1), "label": i % 4 - 1} for i in range(count)]
+
+    parts = {"train": 64, "validation": 16, "test": 16}
+    generate = lambda self, dl_manager: {name: enumerate(rows(count)) for name, count in parts.items()}
+    monkeypatch.setattr(tfds.builder_cls("snli"), "_split_generators", generate)
+    outcome = call(run.main, *arguments(tmp_path, SNLI, TINY))
+    assert outcome.code == 0, outcome
+    assert "24 pairs have no label and were left out\n" in outcome.err
+    data = json.loads((tmp_path / "W" / "result.json").read_text())["data"]
+    assert data["examples"] == {"train": 48, "dev": 12, "test": 12} and data["unlabelled"] == 24
+    assert data["label_names"] == ["entailment", "neutral", "contradiction"]
+    message = r"48 of 64 examples of split 'train' have a label; .*, or set data\.unlabelled=drop$"
+    refused(3, message, run.main, *arguments(tmp_path, SNLI, TINY | {"data.unlabelled": "refuse"}, "W2"))
+
+
+# Trees
+
+
+@pytest.fixture(scope="module")
+def parses(tmp_path_factory) -> Path:
+    root, names = tmp_path_factory.mktemp("parses"), ("甲", "乙", "丙")
+    rows = [(f"( ( {a} likes ) {b} )", f"( {b} ( likes {a} ) )", str(a < b)) for a in names for b in names] * 8
+    write(root / "raw" / "pairs", rows)
+    return root
+
+
+@pytest.mark.parametrize("architecture", ["tree", "hybrid", "sequential"])
+def test_trees_are_trained_and_predicted(parses, tmp_path, architecture):
+    fields = PARSES | {"model.architecture": architecture}
+    fields |= {"data.tree": "words"} if architecture == "sequential" else {}
+    outcome = call(run.main, *arguments(parses, TREE, fields, architecture))
+    assert outcome.code == 0, outcome
+    size = json.loads((parses / architecture / "result.json").read_text())["data"]["vocabulary"]["premise"]
+    assert size == 2 + 4 + (architecture != "sequential")  # <pad>, <unk>, four words, and the inner nodes of trees
+    (tmp_path / "pairs.txt").write_text("( 甲 ( likes 乙 ) )\t丙\n( 甲\t丙\n", encoding="utf-8")
+    outcome = call(predict.main, "--workdir", parses / architecture, "--input", tmp_path / "pairs.txt")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err == (  # `call` names every program so
+        "run: line 2: premise: column 1: this bracket is never closed; this run reads binarised parses\n"
+    )
+    (tmp_path / "pairs.txt").write_text("( 甲 ( likes 乙 ) )\t丙\n", encoding="utf-8")
+    outcome = call(predict.main, "--workdir", parses / architecture, "--input", tmp_path / "pairs.txt")
+    assert outcome.code == 0 and json.loads(outcome.out)["unknown"] == 0
+
+
+def test_full_trees_are_built_over_plain_texts(bench):
+    fields = PAIRS | {"data.tree": "full", "model.architecture": "tree"}
+    outcome = call(run.main, *arguments(bench, LCQMC, fields, "full"))
+    assert outcome.code == 0, outcome
+    assert json.loads((bench / "full" / "result.json").read_text())["data"]["vocabulary"]["premise"] == 2 + 6 + 1
+
+
+# What is refused
+
+STATIC = {"model.variant": "static", "word_vectors.path": "vectors.txt"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"data.hypothesis": "sentence1"}, 2, r"data: columns must differ, got sentence1, sentence1, label$"),
+        ({"data.hypothesis": "text"}, 2, r"has no column 'text'; it has sentence1, sentence2, label$"),
+        ({"data.premise": "label", "data.label": "sentence1"}, 2, r"data\.premise: column 'label' of corpus"),
+        ({"data.unlabelled": "keep"}, 2, r"data\.unlabelled: 'keep' is neither refuse nor drop$"),
+        ({"data.tree": "binary"}, 2, r"data\.tree: 'binary' is none of parse, full, words; empty for texts without"),
+        ({"data.tree": "parse"}, 2, r"data\.tree = parse reads the words off the parse; set data\.tokenizer=blank$"),
+        ({"data.tree": "full", "data.unknown": "skip"}, 2, r"data\.unknown = skip would leave nodes without children"),
+        ({"model.architecture": "tree"}, 2, r"model\.architecture = tree needs data\.tree, parse or full$"),
+        ({"data.tree": "full"}, 2, r"data\.tree = full is for the architectures tree and hybrid, not sequential$"),
+        ({"paper": "textcnn"}, 2, r"task: 'matching' is none of classification \(research/textcnn\.py\)$"),
+        ({"task": "entailment"}, 2, r"task: 'entailment' is none of matching \(research/esim\.py\)$"),
+        ({"train.monitor": "bleu"}, 2, r"train\.monitor: 'bleu' is none of the dev split's metrics accuracy, macro_f1"),
+        ({"model.variant": "static"}, 2, r"model\.variant = static needs word vectors: set --config\.word_vectors"),
+        (
+            {**STATIC, "word_vectors.unknown": "zero"},
+            2,
+            r"word_vectors\.unknown: 'zero' is neither uniform nor gaussian$",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_configurations(bench, changes, code, message):
+    fields = PAIRS | {"data.buckets": "(64,)"} | changes  # no text is longer, which would be said first
+    refused(code, message, run.main, *arguments(bench, LCQMC, fields, "refused"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("( 甲 乙\t( 甲 乙 )\tTrue", r"train\.txt:73:1: this bracket is never closed; a parse must be binarised"),
+        ("( 甲 乙 )\t( 甲 乙 丙 )\tTrue", r"train\.txt:73:15: a node's third child begins here; a node has two; a"),
+        ("甲\t乙", r"train\.txt:73: 2 columns; the line must be '<text>\\t<text>\\t<label>', of 3 columns$"),
+    ],
+    ids=str,
+)
+def test_a_malformed_line_is_named(parses, tmp_path, line, message):
+    folder = tmp_path / "raw" / "pairs"
+    folder.mkdir(parents=True)
+    for path in (parses / "raw" / "pairs").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    with (folder / "train.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    refused(3, message, run.main, *arguments(tmp_path, TREE, PARSES))
+
+
+def test_texts_that_are_no_parses(tmp_path):
+    write(tmp_path / "raw" / "pairs", [("A man", "sleeps", label) for label in ("same", "other")] * 30)
+    message = (
+        r"corpus 'pairs/text': 'A man' in column 'sentence1' is no binarised parse, as data\.tree = parse needs: "
+        "column 3: text after the end of the tree$"
+    )
+    refused(3, message, run.main, *arguments(tmp_path, TREE, PARSES | {"data.corpus": "pairs"}))
