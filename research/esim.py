@@ -8,12 +8,13 @@ features of a position, P of a pair, C classes, M models.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research import siamese
 from research.errors import ConfigError
-from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean, masked_softmax
+from research.layers import Dropout, WordVectors, flat_dot_general, length_mask, masked_max, masked_mean, masked_softmax
 from research.recurrence import BiLSTM, TreeLSTM
 from research.text import NODE
 
@@ -26,6 +27,7 @@ LAYERS = ("recurrent", "feedforward")
 ATTENTIONS = ("both", "premise", "hypothesis")
 POOLINGS = ("average_max", "sum")
 OUTPUTS = ("softmax", "sigmoid")
+FUSED = ("", "cudnn")
 
 
 def align(texts: Float[Array, "N L D"], mask: Bool[Array, "N L"], attention: str = "both") -> Float[Array, "N L D"]:
@@ -51,6 +53,35 @@ def leaves(tokens: Int[Array, "N L"], lengths: Int[Array, " N"]) -> tuple[Int[Ar
     return jnp.take_along_axis(tokens, order, axis=1), jnp.sum(words, axis=1)
 
 
+GLOROT = nn.initializers.glorot_uniform()
+
+
+def enhance(
+    texts: Float[Array, "N L D"], aligned: Float[Array, "N L D"], whole: bool = True
+) -> list[Float[Array, "N L D"]]:
+    """The parts of m: ā, ã, ā - ã and ā ∘ ã (equations 14 and 15); unless `whole`, the first two."""
+    return [texts, aligned, texts - aligned, texts * aligned] if whole else [texts, aligned]
+
+
+class Projection(nn.Module):
+    """F of equations 16 and 17: a layer with ReLU over `enhance`.
+
+    As W₁ā + W₂ã + W₃(ā - ã) = (W₁ + W₃)ā + (W₂ - W₃)ã, it takes three products of matrices and not four."""
+
+    hidden: int
+    whole: bool = True
+
+    @nn.compact
+    def __call__(self, texts: Float[Array, "N L D"], aligned: Float[Array, "N L D"]) -> Float[Array, "N L H"]:
+        m = enhance(texts, aligned, self.whole)
+        w = self.param("kernel", GLOROT, (len(m) * texts.shape[-1], self.hidden))
+        b = self.param("bias", nn.initializers.zeros, (self.hidden,))
+        if self.whole:
+            w_1, w_2, w_3, w_4 = jnp.split(w, 4)
+            m, w = [texts, aligned, m[3]], jnp.concatenate([w_1 + w_3, w_2 - w_3, w_4])
+        return nn.relu(flat_dot_general(jnp.concatenate(m, axis=-1), w) + b)
+
+
 class ESIM(nn.Module):
     """The sequential model (figure 1, left) or, with `trees`, the syntactic tree-LSTM (right).
 
@@ -61,7 +92,7 @@ class ESIM(nn.Module):
     Options that the paper's ablations need (table 2): `pooling` by summation, no `enhancement` (difference and
     product), feed-forward `encoding` or `composition`, one `attention` alone. Options that teaching material has:
     `layers` of each BiLSTM, no `projection`, one sigmoid `output`, and no `masks`, so that padding counts as words
-    whose vectors are zero.
+    whose vectors are zero. fused: `cudnn` for cuDNN's LSTM on an NVIDIA GPU.
     """
 
     vocab_size: int
@@ -80,6 +111,7 @@ class ESIM(nn.Module):
     output: str = "softmax"
     layers: int = 1
     masks: bool = True
+    fused: str = ""
 
     @nn.compact
     def __call__(
@@ -97,10 +129,10 @@ class ESIM(nn.Module):
         x = drop("words", jnp.where(words[..., None], x, 0.0), rows)
         texts = self._layers("encoding", self.encoding, x, tokens, mask)  # ā and b̄: equations 1 to 3
         aligned = align(texts, mask, self.attention)
-        m = [texts, aligned, *([texts - aligned, texts * aligned] if self.enhancement else [])]
-        m = jnp.concatenate(m, axis=-1)  # equations 14 and 15
         if self.projection:
-            m = nn.relu(nn.Dense(self.hidden, name="projection", kernel_init=GLOROT)(m))  # F of equations 16 and 17
+            m = Projection(self.hidden, self.enhancement, name="projection")(texts, aligned)
+        else:
+            m = jnp.concatenate(enhance(texts, aligned, self.enhancement), axis=-1)
         v = self._layers("composition", self.composition, drop("projection", m, rows), tokens, mask)
         v = jnp.concatenate(jnp.split(self._pool(v, mask, lengths), 2), axis=-1)  # equation 20
         pairs = None if rows is None else rows[: len(v)]
@@ -119,7 +151,7 @@ class ESIM(nn.Module):
             elif self.trees:
                 x = TreeLSTM(self.hidden, name=each)(x, tokens == NODE, mask)
             else:
-                x = BiLSTM(self.hidden, name=each)(x, mask)
+                x = BiLSTM(self.hidden, self.fused, name=each)(x, mask)
         return x
 
     def _pool(self, v: Float[Array, "N L D"], mask: Bool[Array, "N L"], lengths: Int[Array, " N"]):
@@ -131,9 +163,6 @@ class ESIM(nn.Module):
         if self.trees:
             parts.append(v[jnp.arange(len(v)), lengths - 1])
         return jnp.concatenate(parts, axis=-1)
-
-
-GLOROT = nn.initializers.glorot_uniform()
 
 
 class HIM(nn.Module):
@@ -160,6 +189,7 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
         ("composition", LAYERS),
         ("pooling", POOLINGS),
         ("output", OUTPUTS),
+        ("fused", FUSED),
     ):
         if config[name] not in choices:
             raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
@@ -172,6 +202,8 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
         raise ConfigError(f"model.output = sigmoid is for two classes; the corpus has {num_classes}")
     if config.architecture != "sequential" and not config.masks:
         raise ConfigError("model.masks = False is for the sequential architecture: padding is no node of a tree")
+    if config.fused and jax.default_backend() != "gpu":
+        raise ConfigError("model.fused = cudnn needs an NVIDIA GPU; leave it empty elsewhere")
     options = {name: value for name, value in config.items() if name != "architecture"}
     make = lambda trees: ESIM(vocab_size, num_classes, trees, **options)
     if config.architecture == "hybrid":

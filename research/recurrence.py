@@ -7,9 +7,13 @@ steps, as one matrix product after it. Automatic differentiation would add a pro
 Dimension letters: N sequences, T positions (of a tree: nodes), D features of an input, H of a state.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.experimental import rnn
 from jaxtyping import Array, Bool, Float, Int
 
 Pair = tuple[Float[Array, "..."], Float[Array, "..."]]
@@ -87,24 +91,58 @@ def forget_bias(key, shape, dtype=jnp.float32) -> Float[Array, " 4H"]:
     return jnp.zeros(shape, dtype).reshape(4, -1).at[1].set(1.0).ravel()
 
 
+class Direction(NamedTuple):
+    """Weights of one LSTM: of the input and of the state, and the bias; of the gates in the order i, f, o, g."""
+
+    w: Float[Array, "D 4H"]
+    u: Float[Array, "H 4H"]
+    b: Float[Array, " 4H"]
+
+
+def cudnn_weights(directions: Sequence[Direction]) -> Float[Array, " weights"]:
+    """Of both directions in one row, as cuDNN takes them: gates as rows in the order i, f, g, o, and a second bias."""
+
+    def rows(x: Float[Array, "*D 4H"]) -> Float[Array, " flat"]:
+        i, f, o, g = jnp.split(x, 4, axis=-1)
+        return jnp.concatenate([i, f, g, o], axis=-1).T.ravel()
+
+    matrices = [rows(x) for one in directions for x in (one.w, one.u)]
+    biases = [x for one in directions for x in (rows(one.b), jnp.zeros_like(one.b))]
+    return jnp.concatenate([*matrices, *biases])
+
+
 class BiLSTM(nn.Module):
     """Two LSTMs over a sequence, one from either end, their states side by side (equations 1 and 2 of Chen et al.
     2017, with the LSTM of Hochreiter and Schmidhuber 1997 in its common form with forget gates).
 
-    The backward LSTM begins at each sequence's own last position, and states at padding are zero."""
+    The backward LSTM begins at each sequence's own last position, and states at padding are zero. fused: `cudnn` for
+    cuDNN's LSTM on an NVIDIA GPU."""
 
     hidden: int
+    fused: str = ""
 
     @nn.compact
     def __call__(self, x: Float[Array, "N T D"], mask: Bool[Array, "N T"]) -> Float[Array, "N T 2H"]:
+        size, orthogonal = 4 * self.hidden, nn.initializers.orthogonal()
+        directions = [
+            Direction(
+                self.param(f"{side}_input", nn.initializers.glorot_uniform(), (x.shape[-1], size)),
+                self.param(f"{side}_state", orthogonal, (self.hidden, size)),
+                self.param(f"{side}_bias", forget_bias, (size,)),
+            )
+            for side in ("forward", "backward")
+        ]
+        if self.fused:
+            zero = jnp.zeros((2, x.shape[0], self.hidden), x.dtype)
+            sizes = (x.shape[-1], self.hidden, 1, 0.0, True)  # one layer, no dropout, both directions
+            lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
+            return rnn.lstm(x, zero, zero, cudnn_weights(directions), lengths, *sizes)[0]
         x, mask = x.swapaxes(0, 1), mask.T
-        size, sums, recurrent = 4 * self.hidden, [], []
-        for name, inputs in (("forward", x), ("backward", x[::-1])):
-            w = self.param(f"{name}_input", nn.initializers.glorot_uniform(), (x.shape[-1], size))
-            b = self.param(f"{name}_bias", forget_bias, (size,))
-            recurrent.append(self.param(f"{name}_state", nn.initializers.orthogonal(), (self.hidden, size)))
-            sums.append((inputs.reshape(-1, x.shape[-1]) @ w + b).reshape(*x.shape[:2], size))
-        states, backward = lstm(tuple(sums), tuple(recurrent), (mask, mask[::-1]))
+        sums = [
+            (inputs.reshape(-1, x.shape[-1]) @ one.w + one.b).reshape(*x.shape[:2], size)
+            for inputs, one in zip((x, x[::-1]), directions)
+        ]
+        states, backward = lstm(tuple(sums), tuple(one.u for one in directions), (mask, mask[::-1]))
         return jnp.concatenate([states, backward[::-1]], axis=-1).swapaxes(0, 1)
 
 

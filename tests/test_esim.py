@@ -319,6 +319,7 @@ def test_one_sigmoid_output_is_the_softmax_of_zero_and_z():
         ({"layers": 0}, 3, r"model\.layers must be at least 1"),
         ({"dropout": 1.0}, 3, r"model\.dropout is the share dropped"),
         ({"output": "sigmoid"}, 3, r"model\.output = sigmoid is for two classes; the corpus has 3$"),
+        ({"fused": "xla"}, 3, r"model\.fused: 'xla' is none of , cudnn$"),
         ({"architecture": "tree", "masks": False}, 3, r"model\.masks = False is for the sequential architecture"),
     ],
     ids=str,

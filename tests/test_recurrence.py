@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import rnn
 
 from research import recurrence
-from research.recurrence import BiLSTM, TreeLSTM, left_children
+from research.recurrence import BiLSTM, Direction, TreeLSTM, cudnn_weights, left_children
 from research.text import NODE_TOKEN, full_tree, post_order
 
 N, T, D, H = 5, 7, 6, 4
 LENGTHS = np.array([7, 1, 3, 5, 7])
 MASK = np.arange(T) < LENGTHS[:, None]
+SIDES = ("forward", "backward")
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -75,6 +77,31 @@ def test_a_sequence_is_read_the_same_with_any_padding(bilstm):
     for row, length in enumerate(LENGTHS):
         alone = module.apply(variables, x[row : row + 1, :length], np.ones((1, length), bool))
         np.testing.assert_allclose(whole[row, :length], alone[0], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_as_cudnn_takes_them(bilstm):
+    """JAX's own reference of that function, on any machine."""
+    module, variables, x = bilstm
+    params = variables["params"]
+    sides = [Direction(*(params[f"{side}_{name}"] for name in ("input", "state", "bias"))) for side in SIDES]
+    parts = rnn.unpack_lstm_weights(cudnn_weights(sides), D, H, 1, True)
+    zero, lengths = jnp.zeros((2, N, H)), jnp.asarray(LENGTHS, jnp.int32)
+    found, _, _ = rnn.lstm_ref(x, zero, zero, *parts, lengths, D, H, 1, 0.0, True)
+    np.testing.assert_allclose(found, module.apply(variables, x, MASK), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's LSTM needs an NVIDIA GPU")
+def test_cudnn_gives_the_same(bilstm):
+    _, variables, x = bilstm
+    slope = normal(1, N, T, 2 * H)
+    for fused, wanted in zip(*(both(BiLSTM(H, kind), variables, x, slope) for kind in ("cudnn", ""))):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), fused, wanted)
+
+
+def both(module, variables, x, slope):
+    """Outputs, and gradients."""
+    total = lambda v: jnp.sum(module.apply(v, x, MASK) * slope)
+    return module.apply(variables, x, MASK), jax.grad(total)(variables)
 
 
 def test_forget_gates_begin_open():

@@ -37,6 +37,7 @@ def get_config():
         output="softmax",
         layers=1,
         masks=True,
+        fused="",
     )
     config.optimizer = dict(
         name="adam", learning_rate=4e-4, beta1=0.9, beta2=0.999, epsilon=1e-8, warmup=0, clip_norm=10.0
