@@ -63,6 +63,8 @@ def matching_defaults() -> ConfigDict:
     config.data.premise = "sentence1"
     config.data.hypothesis = "sentence2"
     config.data.tree = ""  # of binarised parses: parse (nodes in post-order), words (words alone); of plain texts: full
+    config.data.begin = ""  # a word before and one after every text, such as _BOS_ and _EOS_; empty: none
+    config.data.end = ""
     config.data.unlabelled = "refuse"  # pairs without a label; drop: they are left out
     return config
 

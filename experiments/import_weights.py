@@ -9,15 +9,27 @@ Lines to translate must look as the training text of the checkpoint did: tokenis
 as "un@@ known words". What predict prints are such tokens with blanks between them; for BPE, sed 's/@@ //g' joins
 them to words, and a detokeniser makes text of those.
 
-The file is read without running what it may hold beside weights: one that needs such code is refused.
+--from esim-pytorch: a checkpoint of coetaur0/ESIM (best.pth.tar or esim_*.pth.tar) and the worddict.pkl that its
+preprocessing wrote. All sizes are read off the arrays' shapes. Texts stand between _BOS_ and _EOS_ if the worddict has
+them, as by default, and are lower-cased if no word of it has a capital. Class names are in neither file: three classes
+are called entailment, neutral and contradiction, in the order of all its configurations, others 0, 1, ...; where that
+is wrong, put the names into label_names of the workdir's config.json.
+
+Pairs to label must look as the training text did, words with blanks between them: those of SNLI's parses, without
+their brackets. Logits are those of PyTorch but for one case: its masked softmax lets padding into the sum and divides
+it out again, so that in a batch with padding a word all of whose scores are below about -15 is aligned wrongly, and the
+more so the lower they are. Here padding changes nothing.
+
+Files are read without running what they may hold beside weights and words: one that needs such code is refused.
 """
 
 import argparse
 import dataclasses
+import pickle
 import re
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -27,21 +39,25 @@ from ml_collections import ConfigDict
 
 from configs.conv_seq2seq import wmt14_en_de
 from configs.defaults import translation_defaults
+from configs.esim import snli
 from experiments import cli
 from experiments.environment import environment
 from experiments.workdir import nested, write_json
 from research.checkpoints import save_arrays
-from research.codecs import Codec, Words, digest, save_codecs
+from research.codecs import Codec, Words, digest, roles, save_codecs, words_codec
 from research.conv_seq2seq import Convolution, written
 from research.corpora.reading import read_text, sha256
 from research.errors import ConfigError, DataError
 from research.tasks import make_task
-from research.text import SENTENCE, Vocabulary, blank
+from research.text import RESERVED, SENTENCE, Vocabulary, blank
 
 EXAMPLES = """examples:
   python -m experiments.import_weights --from fairseq-fconv --checkpoint model.pt --dicts dict.en.txt dict.fr.txt \\
       --workdir runs/fairseq_en_fr
-  python -m experiments.predict --workdir runs/fairseq_en_fr --input newstest2014.bpe.en"""
+  python -m experiments.predict --workdir runs/fairseq_en_fr --input newstest2014.bpe.en
+  python -m experiments.import_weights --from esim-pytorch --checkpoint best.pth.tar --worddict worddict.pkl \\
+      --workdir runs/esim_pytorch
+  python -m experiments.predict --workdir runs/esim_pytorch --input pairs.txt"""
 
 
 # Any format
@@ -49,11 +65,13 @@ EXAMPLES = """examples:
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What a checkpoint becomes: the configuration of a run, its codecs by role, and the model's parameters."""
+    """What a checkpoint becomes: the configuration of a run, its codecs by role, the model's parameters, and the names
+    of its classes, where it has some."""
 
     config: ConfigDict
     codecs: Mapping[str, Codec]
     params: PyTree
+    label_names: tuple[str, ...] = ()
 
 
 class Entries:
@@ -128,17 +146,17 @@ def _read_state(path: Path) -> dict[str, np.ndarray]:
 def write_workdir(workdir: Path, imported: Imported, checkpoint: Path, command: str) -> int:
     """Writes what `experiments.predict` needs, `result.json` last, and gives the number of parameters; DataError where
     the model cannot be built."""
-    config, variables = imported.config, {"params": imported.params}
+    config, variables, labels = imported.config, {"params": imported.params}, imported.label_names
     sizes = {role: len(codec) for role, codec in imported.codecs.items()}
     try:
-        make_task(config, sizes=sizes)
+        make_task(config, sizes=sizes, num_classes=len(labels))
     except ConfigError as error:  # of fields that come from the checkpoint
         raise DataError(f"{checkpoint}: our model cannot be of this shape: {error}") from error
     folder = workdir / "replica_00"
     folder.mkdir(parents=True)
     save_codecs(imported.codecs, folder, config)
     save_arrays(folder / "best", variables)
-    data = {"corpus": config.data.corpus, "version": "", "digest": sha256(checkpoint), "label_names": []}
+    data = {"corpus": config.data.corpus, "version": "", "digest": sha256(checkpoint), "label_names": list(labels)}
     record = {"overrides": [], **data, "word_vectors": "", "vocabulary": sizes, "vocabularies": digest(imported.codecs)}
     write_json(workdir / "config.json", {**record, "config": nested(config)})
     params = sum(x.size for x in jax.tree.leaves(variables))
@@ -310,18 +328,169 @@ def fairseq_fconv(checkpoint: Path, dictionaries: Sequence[Path]) -> Imported:
     return Imported(config, codecs, params)
 
 
+# coetaur0/ESIM
+
+ESIM = "coetaur0/ESIM"
+
+FIRST = ("_PAD_", "_OOV_")
+"""Its words of index 0 and 1, where ours are `RESERVED`."""
+
+BEGIN, END = "_BOS_", "_EOS_"
+
+LABELS = ("entailment", "neutral", "contradiction")
+"""Of three classes, in all its configurations."""
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Makes dicts, strings, numbers and such alone. What a pickle runs it has to import first: that is refused."""
+
+    def find_class(self, module: str, name: str):
+        raise DataError(
+            f"needs {module}.{name}, which is no plain value; nothing of it was run. If you trust the file, load it "
+            "with Python and pickle a dict of its words (str) and indices (int) to a new one"
+        )
+
+
+def _unpickle(path: Path) -> object:
+    """The plain values in a pickle; DataError where it is missing or damaged, or needs more."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"--worddict {path}: {error.strerror}") from error
+    try:
+        with file:
+            return PlainUnpickler(file).load()
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except Exception as error:  # whatever a damaged or foreign file leads to
+        raise DataError(f"{path}: no pickle ({type(error).__name__}): damaged, cut short or something else") from error
+
+
+def read_worddict(path: Path) -> tuple[str, ...]:
+    """The words of a worddict.pkl, a pickled dict of words and indices, in the order of their indices; DataError names
+    file and entry."""
+    content, words = _unpickle(path), {}
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a pickled {type(content).__name__}, not a dict of words and indices as of {ESIM}")
+    for word, index in content.items():
+        if type(word) is not str or type(index) is not int:
+            raise DataError(f"{path}: {word!r:.40}: {index!r:.40} is not a word and its index")
+        if index in words:
+            raise DataError(f"{path}: '{words[index]}' and '{word}' have the same index, {index}")
+        if word in RESERVED:
+            raise DataError(f"{path}: '{word}' has a meaning of its own here; give it a name that no text has")
+        words[index] = word
+    for index in range(max(len(words), len(FIRST))):
+        if index not in words:
+            raise DataError(f"{path}: no word has index {index}, although there are {len(words)} words")
+        if index < len(FIRST) and words[index] != FIRST[index]:
+            raise DataError(f"{path}: '{words[index]}' has index {index}; in a worddict of {ESIM} {FIRST[index]} has")
+    return tuple(words[index] for index in range(len(words)))
+
+
+def _lstm(entries: Entries, name: str, inputs: int, hidden: int) -> dict[str, np.ndarray]:
+    """The parameters of `research.recurrence.BiLSTM`: gates i, f, o, g where PyTorch has i, f, g, o, and one bias, the
+    sum of its two."""
+    params = {}
+    for ours, theirs in (("forward", ""), ("backward", "_reverse")):
+        take = lambda part, *sizes, theirs=theirs: entries.take(f"{name}._encoder.{part}_l0{theirs}", *sizes)
+        parts = {"input": take("weight_ih", 4 * hidden, inputs), "state": take("weight_hh", 4 * hidden, hidden)}
+        parts["bias"] = take("bias_ih", 4 * hidden) + take("bias_hh", 4 * hidden)
+        for part, x in parts.items():
+            i, f, g, o = np.split(x, 4)
+            params[f"{ours}_{part}"] = np.ascontiguousarray(np.concatenate([i, f, o, g]).T)
+    return params
+
+
+def _dense(entries: Entries, name: str, outputs: int | None, inputs: int | None) -> dict[str, np.ndarray]:
+    weight = entries.take(f"{name}.weight", outputs, inputs)
+    return {"kernel": np.ascontiguousarray(weight.T), "bias": entries.take(f"{name}.bias", len(weight))}
+
+
+def _pairs_config(words: Sequence[str], corpus: str) -> ConfigDict:
+    """That of SNLI, but for texts as they were when the words' dict was made."""
+    config = snli.get_config()
+    lower = all(word == word.lower() for word in words if word not in (*FIRST, BEGIN, END))
+    config.data.update(corpus=corpus, tokenizer="blank", lower=lower)
+    config.data.update(begin=BEGIN if BEGIN in words else "", end=END if END in words else "")
+    return config
+
+
+def esim_pytorch(checkpoint: Path, worddict: Path) -> Imported:
+    """A checkpoint of coetaur0/ESIM with the words of its embedding.
+
+    Raises:
+        ConfigError: PyTorch is not installed.
+        DataError: a file is missing, damaged or something else, or the files do not belong together."""
+    words = read_worddict(worddict)
+    entries = Entries(checkpoint, ESIM)
+    table = entries.take(embedding := "_word_embedding.weight", None, None)
+    if len(table) != len(words):
+        raise DataError(
+            f"{worddict}: {len(words)} words, but '{embedding}' in {checkpoint} has {len(table)} rows; --worddict "
+            "takes the one that was written with the checkpoint's training data"
+        )
+    classify = _dense(entries, "_classification.4", None, None)
+    hidden, classes = classify["kernel"].shape
+    if classes < 2:
+        raise DataError(f"{checkpoint}: '_classification.4.weight' has {classes} rows; {ESIM} has one a class")
+    params = {
+        "words": {"embedding": table},
+        "encoding": _lstm(entries, "_encoding", table.shape[1], hidden),
+        "projection": _dense(entries, "_projection.0", hidden, 8 * hidden),
+        "composition": _lstm(entries, "_composition", hidden, hidden),
+        "hidden": _dense(entries, "_classification.1", hidden, 8 * hidden),
+        "classify": classify,
+    }
+    entries.finish()
+
+    config = _pairs_config(words, checkpoint.name)
+    config.model.update(embedding_dim=table.shape[1], hidden=hidden, dropout=0.0)
+    vocabulary = Vocabulary((*RESERVED, *words[len(RESERVED) :]))
+    codecs = {role: words_codec(role, vocabulary, config) for role in roles(config)}
+    labels = LABELS if classes == len(LABELS) else tuple(map(str, range(classes)))
+    return Imported(config, codecs, params, labels)
+
+
+# The program
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """flag: of the files that a checkpoint of this format needs beside it. read: checkpoint and flag's value to
+    `Imported`."""
+
+    flag: str
+    read: Callable[[Path, Path | Sequence[Path]], Imported]
+
+
+FORMATS = {"fairseq-fconv": Format("dicts", fairseq_fconv), "esim-pytorch": Format("worddict", esim_pytorch)}
+
+
+def read_checkpoint(flags: argparse.Namespace) -> Imported:
+    """As the flags say; ConfigError where that of the format is missing, or that of another is there."""
+    own = FORMATS[flags.format]
+    for other in FORMATS.values():
+        if other is not own and getattr(flags, other.flag) is not None:
+            raise ConfigError(f"--{other.flag}: not of --from {flags.format}, which takes --{own.flag}; leave it out")
+    if (files := getattr(flags, own.flag)) is None:
+        raise ConfigError(f"--{own.flag}: --from {flags.format} needs it (--help explains the flags)")
+    return own.read(flags.checkpoint, files)
+
+
 def main(argv: Sequence[str]) -> None:
     parser = cli.parser("import_weights", __doc__, EXAMPLES)
-    parser.add_argument("--from", dest="format", required=True, choices=["fairseq-fconv"], help="whose checkpoint")
+    parser.add_argument("--from", dest="format", required=True, choices=FORMATS, help="whose checkpoint")
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="file that torch.save wrote")
     parser.add_argument(
-        "--dicts", required=True, type=Path, nargs=2, metavar=("SRC", "TGT"), help="dictionaries, source's first"
+        "--dicts", type=Path, nargs=2, metavar=("SRC", "TGT"), help="fairseq-fconv: dictionaries, source's first"
     )
+    parser.add_argument("--worddict", type=Path, metavar="FILE", help="esim-pytorch: pickled words of the embedding")
     parser.add_argument("--workdir", required=True, type=Path, help="folder to make; it must be new or empty")
     flags = parser.parse_args(argv)
     if flags.workdir.exists() and not (flags.workdir.is_dir() and not any(flags.workdir.iterdir())):
         raise ConfigError(f"--workdir {flags.workdir}: is not an empty folder; name a new one")
-    imported = fairseq_fconv(flags.checkpoint, flags.dicts)
+    imported = read_checkpoint(flags)
     command = shlex.join(["python", "-m", "experiments.import_weights", *argv])
     params = write_workdir(flags.workdir, imported, flags.checkpoint, command)
     sizes = ", ".join(f"{len(codec):,} entries of the {role}" for role, codec in imported.codecs.items())

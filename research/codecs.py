@@ -234,7 +234,20 @@ def words_codec(role: str, vocabulary: Vocabulary, config) -> Words:
     split = tokenizer(kind, data.lower, language, data.get("half_width", False))
     if tree := data.get("tree", ""):
         split = _tree_splitter(tree, split, config)
+    split = _between(data.get("begin", ""), split, data.get("end", ""), config)
     return Words(vocabulary, split, detokenizer(kind, language), skips(config))
+
+
+def _between(begin: str, split: Tokenizer, end: str, config) -> Tokenizer:
+    """`split`, whose tokens stand between the words `begin` and `end`, where these are not empty."""
+    if not begin and not end:
+        return split
+    if reserved(config) == TREE:
+        raise ConfigError(
+            f"data.begin and data.end: no tree has such words; they do not go with data.tree = {config.data.tree}"
+        )
+    first, last = [begin] * bool(begin), [end] * bool(end)
+    return lambda text: [*first, *split(text), *last]
 
 
 def _tree_splitter(tree: str, split: Tokenizer, config) -> Tokenizer:

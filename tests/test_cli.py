@@ -343,7 +343,7 @@ STUDY_FLAGS = ("--workdir", "--config", "--variants", "--seeds", "--list", "--co
         ("run", run.main, ("--config", "--workdir", "--config.SECTION.FIELD=VALUE")),
         ("predict", predict.main, ("--workdir", "--input", "--replica")),
         ("report", report.main, ("--check",)),
-        ("import_weights", import_weights.main, ("--from", "--checkpoint", "--dicts", "--workdir")),
+        ("import_weights", import_weights.main, ("--from", "--checkpoint", "--dicts", "--worddict", "--workdir")),
         ("ablations.textcnn", functools.partial(ablate.command, STUDY), STUDY_FLAGS),
     ],
 )

@@ -2,11 +2,11 @@
 
 import pytest
 
-from configs.defaults import defaults, translation_defaults
+from configs.defaults import defaults, matching_defaults, translation_defaults
 from experiments import cli
-from research.codecs import Subwords, load_codecs, make_codecs, save_codecs, tokenizers
+from research.codecs import Subwords, learn_words, load_codecs, make_codecs, save_codecs, tokenizers, words_codec
 from research.errors import ConfigError
-from research.text import SENTENCE, UNKNOWN
+from research.text import RESERVED, SENTENCE, TREE, UNKNOWN, Vocabulary
 
 TEXTS = {
     "source": ["l'eau est là .", "un chien </s> <pad>", "<s> M. Noir", "l'eau"],
@@ -103,3 +103,27 @@ def test_subwords_leave_nothing_out():
     config = configuration(unknown="skip", tokenizer="bpe", subword_size=40)
     with pytest.raises(ConfigError, match=r"^data\.unknown = skip is for words and characters; bpe spells"):
         make_codecs(TEXTS, config)
+
+
+# --- words at the ends of texts
+
+
+@pytest.mark.parametrize(("begin", "end"), [("_BOS_", "_EOS_"), ("_BOS_", ""), ("", "_EOS_"), ("", "")])
+def test_every_text_stands_between_two_words(begin, end):
+    config = matching_defaults()
+    config.data.update(begin=begin, end=end)
+    split = words_codec("premise", Vocabulary(RESERVED), config).split
+    tokens = lambda *words: [word for word in (begin, *words, end) if word]
+    assert split("A dog") == tokens("a", "dog") and split("") == tokens()
+    codec = words_codec("hypothesis", learn_words([split("a dog"), split("a a a")], config), config)
+    assert codec.pieces(codec.encode("dog")) == tokens("dog")
+    config.data.tree = "words"
+    assert words_codec("premise", Vocabulary(RESERVED), config).split("( A dog )") == tokens("a", "dog")
+
+
+@pytest.mark.parametrize("tree", ["parse", "full"])
+def test_no_tree_has_words_at_its_ends(tree):
+    config = matching_defaults()
+    config.data.update(end="_EOS_", tree=tree)
+    with pytest.raises(ConfigError, match=rf"^data\.begin and data\.end: .* with data\.tree = {tree}$"):
+        words_codec("premise", Vocabulary(TREE, TREE), config)

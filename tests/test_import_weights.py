@@ -1,6 +1,7 @@
 """`python -m experiments.import_weights`: the imported model against PyTorch's of the same weights, and bad input.
 
-`Fconv` is a model of PyTorch modules with the names, shapes and forward pass of fairseq's fconv.
+`Fconv` and `Esim` are models of PyTorch modules with the names, shapes and forward passes of fairseq's fconv and of
+coetaur0/ESIM.
 """
 
 import argparse
@@ -498,5 +499,294 @@ def test_usage(files, tmp_path):
         refused(2, r"PyTorch, .* is missing: pip install torch==2\.13\.0$", import_weights.main, *arguments)
     refused(2, r"invalid choice: 'tf'", import_weights.main, *arguments, "--from", "tf")
     refused(2, r"expected 2 arguments", import_weights.main, "--dicts", tmp_path / "dict.en.txt")
-    refused(2, r"required: --from, --checkpoint, --dicts, --workdir", import_weights.main)
+    refused(2, r"required: --from, --checkpoint, --workdir", import_weights.main)
     refused(2, r"unrecognized arguments: --config\.seed=1", import_weights.main, *arguments, "--config.seed=1")
+
+
+# ESIM of coetaur0
+
+PAIR_WORDS = ["a", "man", "Sleeps", ".", "dog", "-LRB-", "\u2028", "runs"]
+BOUNDS = {"both": ("_BOS_", "_EOS_"), "begin": ("_BOS_",), "none": ()}
+
+
+def worddict_of(bounds: str = "both", words=PAIR_WORDS) -> dict[str, int]:
+    return {word: index for index, word in enumerate(("_PAD_", "_OOV_", *BOUNDS[bounds], *words))}
+
+
+ROWS = len(worddict_of())
+
+
+class Recurrent(nn.Module):
+    """Hidden states of both directions, zero at padding."""
+
+    def __init__(self, inputs, hidden):
+        super().__init__()
+        self._encoder = nn.LSTM(inputs, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self._encoder(packed)[0], batch_first=True)[0]
+
+
+class Esim(nn.Module):
+    def __init__(self, rows=ROWS, *, embedding=6, hidden=5, classes=3, seed=0):
+        super().__init__()
+        self._word_embedding = nn.Embedding(rows, embedding, padding_idx=0)
+        self._encoding = Recurrent(embedding, hidden)
+        self._projection = nn.Sequential(nn.Linear(8 * hidden, hidden), nn.ReLU())
+        self._composition = Recurrent(hidden, hidden)
+        hide, choose = nn.Linear(8 * hidden, hidden), nn.Linear(hidden, classes)
+        self._classification = nn.Sequential(nn.Dropout(), hide, nn.Tanh(), nn.Dropout(), choose)
+        torch.manual_seed(seed)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.7)
+
+    def forward(self, *texts):
+        """Logits. texts: ids and lengths of the premises, then of their hypotheses."""
+        masks = [torch.arange(ids.shape[1]) < lengths[:, None] for ids, lengths in texts]
+        a, b = (self._encoding(self._word_embedding(ids), lengths) for ids, lengths in texts)
+        scores = a @ b.transpose(1, 2)
+        aligned = self.softmax(scores, masks[1]) @ b, self.softmax(scores.transpose(1, 2), masks[0]) @ a
+        pooled = []
+        for x, other, mask, (_, lengths) in zip((a, b), aligned, masks, texts):
+            m = self._projection(torch.cat([x, other, x - other, x * other], -1))
+            v, outside = self._composition(m, lengths), ~mask[..., None]
+            pooled += [v.sum(1) / lengths[:, None], v.masked_fill(outside, -torch.inf).amax(1)]
+        return self._classification(torch.cat(pooled, 1))
+
+    @staticmethod
+    def softmax(scores, mask):
+        """Over the last axis, with the mask multiplied into the scores: right up to rounding, unless all are low."""
+        weights = (scores * mask[:, None]).softmax(-1) * mask[:, None]
+        return weights / weights.sum(-1, keepdim=True)
+
+
+@pytest.fixture
+def esim_files(tmp_path):
+    """esim_files(state, ...) writes a checkpoint and its worddict, and gives the command's arguments."""
+
+    def write(content=None, *, worddict=None, save=torch.save):
+        state = Esim().state_dict() if content is None else content
+        scores = {"epoch": 2, "best_score": 0.88, "epochs_count": [1, 2], "train_losses": [0.6, 0.5]}
+        moments = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 4e-4, "params": [0]}]}
+        save({"model": state, "optimizer": moments, **scores}, tmp_path / "best.pth.tar")
+        (tmp_path / "worddict.pkl").write_bytes(pickle.dumps(worddict_of() if worddict is None else worddict))
+        return esim_arguments(tmp_path)
+
+    return write
+
+
+def esim_arguments(folder: pathlib.Path) -> list:
+    words = ["--from", "esim-pytorch", "--checkpoint", folder / "best.pth.tar"]
+    return [*words, "--worddict", folder / "worddict.pkl", "--workdir", folder / "W"]
+
+
+def imported_esim(esim_files, model, tmp_path, **options) -> predict.Run:
+    outcome = call(import_weights.main, *esim_files(model.state_dict(), **options))
+    assert outcome.code == 0 and outcome.err == "", outcome
+    return predict.Run(tmp_path / "W")
+
+
+LENGTHS = {"of one length": ((7, 7, 7), (7, 7, 7)), "of many lengths": ((2, 9, 1, 5), (6, 1, 1, 8))}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("sizes", [{}, {"embedding": 3, "hidden": 11, "classes": 2}], ids=["smaller", "wider"])
+def test_logits_are_pytorchs(esim_files, tmp_path, sizes, lengths):
+    """Against float64, for two texts of any lengths."""
+    net = Esim(**sizes).eval()
+    run = imported_esim(esim_files, net, tmp_path, save=legacy_save if sizes else torch.save)
+    random = np.random.default_rng(2)
+    texts = [[random.integers(1, ROWS, n) for n in part] for part in lengths]
+    pad = lambda part, size: np.array([np.pad(ids, (0, size - len(ids))) for ids in part])
+    given = [(torch.tensor(pad(part, max(n))), torch.tensor(n)) for part, n in zip(texts, lengths)]
+    with torch.no_grad():
+        wanted = net.double()(*given).numpy()
+    tokens = pad(texts[0] + texts[1], max(map(max, lengths)) + 2)
+    found = jax.jit(run.task.model.apply)(run.variables, tokens, np.concatenate(lengths))
+    close(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_labels_are_pytorchs(esim_files, tmp_path, bounds):
+    """Words become the indices that the worddict has, between _BOS_ and _EOS_ where it has these."""
+    words = worddict_of(bounds)
+    net = Esim(len(words)).eval()
+    imported_esim(esim_files, net, tmp_path, worddict=dict(reversed(words.items())))  # an order that means nothing
+    lines = ["a man Sleeps .\tdog sleeps .", "-LRB- \u2028\tman", "runs  runs zzz runs a man .\t dog dog "]
+    lines += ["a\t", "\t"] * (bounds == "both")
+    outcome = call(predict.main, "--workdir", tmp_path / "W", stdin="\n".join(lines).encode())
+    assert outcome.code == 0, outcome
+    records = [json.loads(line) for line in outcome.out.removesuffix("\n").split("\n")]
+    assert [record["unknown"] for record in records] == [1, 0, 1, 0, 0][: len(lines)]
+
+    def ids(text):
+        inner = [words.get(word, 1) for word in text.split(" ") if word]
+        begin, end = ([words[word]] if word in words else [] for word in BOUNDS["both"])
+        return torch.tensor([[*begin, *inner, *end]])
+
+    for line, record in zip(lines, records):
+        texts = [ids(text) for text in line.split("\t")]
+        with torch.no_grad():
+            logits = net(*((text, torch.tensor([text.shape[1]])) for text in texts))[0]
+        wanted = dict(zip(("entailment", "neutral", "contradiction"), logits.softmax(-1).tolist()))
+        assert record["probabilities"] == pytest.approx(wanted, abs=2e-6)
+        assert record["label"] == max(wanted, key=wanted.get)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_workdir_of_esim(esim_files, tmp_path, classes):
+    """Sizes come from the shapes; config.json and result.json say what was imported."""
+    net = Esim(hidden=4, classes=classes)
+    run = imported_esim(esim_files, net, tmp_path)
+    model, data = run.config.model, run.config.data
+    assert (model.architecture, model.embedding_dim, model.hidden, model.dropout) == ("sequential", 6, 4, 0.0)
+    assert (data.corpus, data.tokenizer, data.lower, data.tree) == ("best.pth.tar", "blank", False, "")
+    assert (data.begin, data.end, tuple(data.buckets)) == ("_BOS_", "_EOS_", (16, 32, 64, 128))
+    names = ["entailment", "neutral", "contradiction"] if classes == 3 else [str(n) for n in range(classes)]
+    assert run.record["label_names"] == names
+    result = json.loads((tmp_path / "W" / "result.json").read_text())
+    twice = 4 * 4 * 4  # biases: PyTorch's LSTMs, two of two directions, have two
+    assert result["params"] == sum(x.numel() for x in net.parameters()) - twice
+    assert (result["paper"], result["metrics"], result["data"]["label_names"]) == ("esim", {}, names)
+    assert result["command"].startswith("python -m experiments.import_weights --from esim-pytorch --checkpoint ")
+
+
+@pytest.mark.parametrize(("words", "lower"), [(["a", "man", ".", "中"], True), (["a", "Man", ".", "é"], False)])
+def test_a_worddict_without_capitals_is_of_lower_case(esim_files, tmp_path, words, lower):
+    worddict = worddict_of(words=words)
+    run = imported_esim(esim_files, Esim(len(worddict)), tmp_path, worddict=worddict)
+    codec = run.codecs["hypothesis"]
+    assert run.config.data.lower == lower
+    assert codec.encode("A Man .") == [2, *([4, 5] if lower else [UNKNOWN, 5]), 6, 3]
+
+
+ESIM_STATES = {
+    "another model": (lambda state: Fconv().state_dict(), r"no entry '_word_embedding\.weight', so it is not of coe"),
+    "no backward LSTM": (
+        lambda state: {name: x for name, x in state.items() if "reverse" not in name},
+        r"no entry '_encoding\._encoder\.weight_ih_l0_reverse'",
+    ),
+    "no projection": (without("_projection"), r"no entry '_projection\.0\.weight'"),
+    "no bias": (without("_composition._encoder.bias_hh_l0"), r"no entry '_composition\._encoder\.bias_hh_l0'"),
+    "no classifier": (without("_classification.4"), r"no entry '_classification\.4\.weight'"),
+    "two layers": (
+        lambda state: {**state, "_encoding._encoder.weight_ih_l1": torch.zeros(20, 10)},
+        r"has entries that coetaur0/ESIM does not have: _encoding\._encoder\.weight_ih_l1$",
+    ),
+    "another recurrence": (
+        lambda state: {name: x[:15] if "_encoder" in name else x for name, x in state.items()},
+        r"'_encoding\._encoder\.weight_ih_l0' has shape \(15, 6\); of coetaur0/ESIM it would have \(20, 6\)$",
+    ),
+    "other sizes": (
+        changed("_classification.1.weight", lambda x: x[:, 1:]),
+        r"'_classification\.1\.weight' has shape \(5, 39\); .* \(5, 40\)$",
+    ),
+    "one class": (
+        lambda state: {name: x[:1] if "_classification.4" in name else x for name, x in state.items()},
+        r"'_classification\.4\.weight' has 1 rows; coetaur0/ESIM has one a class$",
+    ),
+    "no vectors": (
+        lambda state: {name: x[:, :0] if x.shape[1:] == (6,) else x for name, x in state.items()},
+        r"our model cannot be of this shape: model\.embedding_dim",
+    ),
+    "damaged": (
+        changed("_composition._encoder.bias_ih_l0", lambda x: torch.full_like(x, torch.inf)),
+        r"'_composition\._encoder\.bias_ih_l0' holds NaN or infinity",
+    ),
+    "nothing": (lambda state: {}, r"no entry 'model' that holds tensors by name"),
+}
+
+
+@pytest.mark.parametrize("kind", ESIM_STATES)
+def test_a_checkpoint_that_is_no_esim(esim_files, tmp_path, kind):
+    change, message = ESIM_STATES[kind]
+    refused(3, message, import_weights.main, *esim_files(change(Esim().state_dict())))
+    assert not (tmp_path / "W").exists()
+
+
+def replaced(old: str, new) -> dict:
+    return {new if word == old else word: index for word, index in worddict_of().items()}
+
+
+WORDDICTS = {
+    "too many words": (
+        worddict_of(words=[*PAIR_WORDS, "more"]),
+        r"13 words, but '_word_embedding\.weight' in \S+best\.pth\.tar has 12 rows; --worddict takes the one",
+    ),
+    "too few words": (worddict_of(words=PAIR_WORDS[1:]), r"worddict\.pkl: 11 words, but"),
+    "no dict": (["_PAD_", "_OOV_"], r"worddict\.pkl: a pickled list, not a dict of words and indices"),
+    "a number": (12, r"a pickled int, not a dict"),
+    "the training data": ({"ids": ["p"] * 99, "premises": [[2]]}, r"'ids': \['p',.{35} is not a word and its index"),
+    "words by index": ({index: word for word, index in worddict_of().items()}, r"0: '_PAD_' is not a word"),
+    "an index of another type": ({**worddict_of(), "man": 5.0}, r"'man': 5\.0 is not a word and its index"),
+    "a truth for an index": ({**worddict_of(), "_OOV_": True}, r"'_OOV_': True is not a word and its index"),
+    "only an end": (  # as its preprocessing writes it with eos and no bos: two words share a row
+        {"_PAD_": 0, "_OOV_": 1, "_EOS_": 3, "a": 3, "man": 4},
+        r"'_EOS_' and 'a' have the same index, 3",
+    ),
+    "a gap": ({**worddict_of(), "runs": 12}, r"no word has index 11, although there are 12 words"),
+    "an index below zero": ({**worddict_of(), "runs": -1}, r"no word has index 11"),
+    "no special words": ({"a": 0, "man": 1}, r"'a' has index 0; in a worddict of coetaur0/ESIM _PAD_ has"),
+    "no unknown word": (replaced("_OOV_", "<x>"), r"'<x>' has index 1; in a worddict of coetaur0/ESIM _OOV_ has"),
+    "a word of ours": (replaced("dog", "<unk>"), r"'<unk>' has a meaning of its own here; give it a name"),
+    "nothing": ({}, r"no word has index 0, although there are 0 words"),
+}
+
+
+@pytest.mark.parametrize("kind", WORDDICTS)
+def test_a_worddict_that_does_not_fit(esim_files, tmp_path, kind):
+    content, message = WORDDICTS[kind]
+    refused(3, message, import_weights.main, *esim_files(worddict=content))
+    assert not (tmp_path / "W").exists()
+
+
+def test_nothing_in_a_worddict_is_run(esim_files, tmp_path):
+    mark, path, arguments = tmp_path / "mark", tmp_path / "worddict.pkl", esim_files()
+    trap = Runs(mark)
+    contents = [trap, {**worddict_of(), "man": trap}, [worddict_of(), trap]]
+    pickles = [pickle.dumps(content, protocol) for content in contents for protocol in range(6)]
+    pickles.append(f"(S'.'\nS'{mark}'\nios\nsymlink\n.".encode())  # by INST, which no protocol of today writes
+    for content in pickles:
+        pickle.loads(content)
+        assert mark.exists(), "the test's own trap"
+        mark.unlink()
+        path.write_bytes(content)
+        refused(
+            3,
+            r"worddict\.pkl: needs \S+, which is no plain value; nothing of it was run",
+            import_weights.main,
+            *arguments,
+        )
+        assert not mark.exists() and not (tmp_path / "W").exists()
+    for harmless in (np.int64(4), functools.partial(print, "run")):
+        path.write_bytes(pickle.dumps({**worddict_of(), "a": harmless}))
+        refused(3, r"worddict\.pkl: needs (numpy|functools)\S*, which is no", import_weights.main, *arguments)
+
+
+def test_no_worddict(esim_files, tmp_path):
+    arguments, path = esim_files(), tmp_path / "worddict.pkl"
+    whole = path.read_bytes()
+    references = b"\x80\x02K\x07Q.", b"\x80\x02X\x02\x00\x00\x00\xff\xfe."  # a persistent id, no UTF-8
+    for damaged in (b"", whole[:3], whole[:-9], b"not a pickle\n", b"{'_PAD_': 0}\n", *references):
+        path.write_bytes(damaged)
+        refused(3, r"worddict\.pkl: no pickle \(\w+\): damaged, cut short or", import_weights.main, *arguments)
+    path.unlink()
+    refused(3, r"--worddict \S+worddict\.pkl: No such file or directory$", import_weights.main, *arguments)
+    path.mkdir()
+    refused(3, r"--worddict \S+worddict\.pkl: Is a directory$", import_weights.main, *arguments)
+
+
+def test_flags_of_the_format(files, esim_files, tmp_path):
+    fconv, esim = files(), esim_files()
+    dicts, worddict = fconv[2:5], esim[4:6]
+    assert dicts[0] == "--dicts" and worddict[0] == "--worddict"
+    of = lambda arguments, extra: [word for word in arguments if word not in extra]
+    program = import_weights.main
+    refused(2, r"--dicts: --from fairseq-fconv needs it", program, *of(fconv, dicts))
+    refused(2, r"--worddict: --from esim-pytorch needs it", program, *of(esim, worddict))
+    refused(2, r"--worddict: not of --from fairseq-fconv, which takes --dicts; leave", program, *fconv, *worddict)
+    refused(2, r"--dicts: not of --from esim-pytorch, which takes --worddict; leave", program, *esim, *dicts)
+    refused(2, r"--dicts: not of --from esim-pytorch", program, *of(esim, worddict), *dicts)
+    refused(3, r"best\.pth\.tar: has no entry 'encoder\.", program, *of(fconv, fconv[5:7]), *esim[2:4])
+    assert not (tmp_path / "W").exists()
