@@ -1,11 +1,26 @@
-"""Tokenisers and the vocabulary."""
+"""Tokenisers, trees and the vocabulary."""
 
 import random
 
 import pytest
 
 from research.errors import ConfigError, DataError
-from research.text import EOS, RESERVED, SENTENCE, UNKNOWN, Vocabulary, detokenizer, tokenizer
+from research.text import (
+    EOS,
+    NODE,
+    NODE_TOKEN,
+    RESERVED,
+    SENTENCE,
+    TREE,
+    UNKNOWN,
+    ParseError,
+    Vocabulary,
+    detokenizer,
+    full_tree,
+    half_width,
+    post_order,
+    tokenizer,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +34,7 @@ from research.text import EOS, RESERVED, SENTENCE, UNKNOWN, Vocabulary, detokeni
         ("mixed", True, "这film2020真not-bad，好!", ["这", "film2020", "真", "not", "-", "bad", "，", "好", "!"]),
         ("mixed", False, "𠀀a_b 3.5", ["𠀀", "a", "_", "b", "3", ".", "5"]),
         ("jieba", True, "我来到 北京清华大学", ["我", "来到", "北京", "清华大学"]),
+        ("both", True, "我来到 北京 X1", ["我", "来到", "来", "到", "北京", "北", "京", "x1", "x", "1"]),
         ("moses", False, "Isn't it Mr. O'Hara's  dog?", ["Isn", "'t", "it", "Mr.", "O", "'Hara", "'s", "dog", "?"]),
         ("moses", True, "<B> & 3,500 “x”... ab.", ["<", "b", ">", "&", "3,500", "“", "x", "”", "...", "ab", "."]),
         ("moses", False, "bell\x07 nul\0byte", ["bell", "\x07", "nul", "\0", "byte"]),
@@ -52,7 +68,30 @@ def test_only_clean_str_loses_characters(kind):
         assert "".join("".join(tokenizer(kind, False)(text)).split()) == "".join(text.split())
 
 
-@pytest.mark.parametrize("kind", ["blank", "clean_str", "character", "mixed", "jieba", "moses"])
+def test_half_width():
+    """Every form of U+FF01 to U+FF5E stands for the ASCII character of the same name; nothing else changes."""
+    signs = "".join(map(chr, range(0x21, 0x7F)))
+    assert half_width("".join(map(chr, range(0xFF01, 0xFF5F)))) == signs
+    assert half_width("ＡＢｃ　１２３，好！（～）") == "ABc 123,好!(~)"
+    others = "。、“”《》…\uff00\uff5f｡ｱ￥" + signs
+    assert half_width(others) == others
+
+
+@pytest.mark.parametrize(
+    ("kind", "lower", "text", "tokens"),
+    [
+        ("blank", True, "Ａ　b，Ｃ", ["a", "b,c"]),
+        ("blank", False, "Ａ　b，Ｃ", ["A", "b,C"]),
+        ("mixed", True, "看ＤＶＤ１２张！", ["看", "dvd12", "张", "!"]),
+        ("moses", False, "Ｇｏ，ｎｏｗ．", ["Go", ",", "now", "."]),
+    ],
+)
+def test_tokens_of_narrowed_text(kind, lower, text, tokens):
+    assert tokenizer(kind, lower, narrow=True)(text) == tokens
+    assert tokenizer(kind, lower)(text) != tokens
+
+
+@pytest.mark.parametrize("kind", ["blank", "clean_str", "character", "mixed", "jieba", "both", "moses"])
 def test_nothing_to_split(kind):
     assert tokenizer(kind, True)("") == [] and tokenizer(kind, True)(" \t ") == []
 
@@ -60,6 +99,98 @@ def test_nothing_to_split(kind):
 def test_unknown_tokenizer_is_refused():
     with pytest.raises(ConfigError, match=r"data\.tokenizer: 'bpe' is none of blank, "):
         tokenizer("bpe", True)
+
+
+@pytest.mark.parametrize(
+    ("parse", "nodes"),
+    [
+        ("( ( A man ) sleeps )", "A man ) sleeps )"),
+        ("( A ( man ( sleeps . ) ) )", "A man sleeps . ) ) )"),
+        ("( ( a b ) ( c d ) )", "a b ) c d ) )"),
+        (" ((a b)(c\td)) ", "a b ) c d ) )"),
+        ("( -LRB- ( x -RRB- ) )", "-LRB- x -RRB- ) )"),
+        ("Hello", "Hello"),
+        ("", ""),
+        ("  ", ""),
+    ],
+)
+def test_post_order(parse, nodes):
+    assert post_order(parse) == nodes.split()
+
+
+def test_words_of_parses_end_at_blanks_alone():
+    assert post_order("( 1\u00a01/2 ( cups\u3000 \x85 ) )") == ["1\u00a01/2", "cups\u3000", "\x85", ")", ")"]
+
+
+@pytest.mark.parametrize(
+    ("parse", "column", "problem"),
+    [
+        ("( ( A man ) sleeps", 1, "this bracket is never closed"),
+        ("( A ( man sleeps", 5, "this bracket is never closed"),
+        ("(", 1, "this bracket is never closed"),
+        (")", 1, "this bracket closes none"),
+        ("( A man ) )", 11, "this bracket closes none"),
+        ("Hello )", 7, "this bracket closes none"),
+        ("( ( A ) sleeps )", 7, "a node with one child ends here"),
+        ("( ( A man ) )", 13, "a node with one child ends here"),
+        ("( )", 3, "an empty node ends here"),
+        ("( A ( ) )", 7, "an empty node ends here"),
+        ("( A man sleeps )", 9, "a node's third child begins here"),
+        ("( A man ( sleeps . ) )", 9, "a node's third child begins here"),
+        ("( ( A man ) sleeps\t( . ) )", 20, "a node's third child begins here"),
+        ("A man", 3, "text after the end of the tree"),
+        ("( A man ) sleeps", 11, "text after the end of the tree"),
+        ("( A man ) ( sleeps . )", 11, "text after the end of the tree"),
+        ("( 猫 睡 觉 )", 7, "a node's third child begins here"),
+    ],
+)
+def test_malformed_parses(parse, column, problem):
+    with pytest.raises(ParseError, match=problem) as caught:
+        post_order(parse)
+    assert caught.value.column == column and str(caught.value) == f"column {column}: {caught.value.problem}"
+
+
+@pytest.mark.parametrize(
+    ("words", "nodes"),
+    [
+        ("", ""),
+        ("a", "a"),
+        ("a b", "a b )"),
+        ("a b c", "a b ) c )"),
+        ("a b c d", "a b ) c d ) )"),
+        ("a b c d e", "a b ) c d ) ) e )"),  # e moves up twice
+        ("a b c d e f", "a b ) c d ) ) e f ) )"),
+        ("a b c d e f g", "a b ) c d ) ) e f ) g ) )"),
+        ("f ( x ) !", "f -LRB- ) x -RRB- ) ) ! )"),
+    ],
+)
+def test_full_tree(words, nodes):
+    assert full_tree(words.split()) == nodes.split()
+
+
+def bracketed(nodes):
+    """The parse of nodes in post-order."""
+    stack = []
+    for node in nodes:
+        stack.append(f"( {stack.pop(-2)} {stack.pop()} )" if node == NODE_TOKEN else node)
+    (parse,) = stack
+    return parse
+
+
+@pytest.mark.parametrize("length", [*range(1, 20), 2000])
+def test_full_trees_are_binary_and_flat(length):
+    words = [f"w{n}" for n in range(length)]
+    nodes = full_tree(words)
+    assert len(nodes) == 2 * length - 1 and [node for node in nodes if node != NODE_TOKEN] == words
+    parse = bracketed(nodes)
+    assert post_order(parse) == nodes
+    depths = [parse[:at].count("(") - parse[:at].count(")") for at in (0, parse.index("w0"))]
+    assert depths == [0, (length - 1).bit_length()]
+
+
+def test_deep_parses():
+    """A chain of 20,000 words is no deeper than Python's stack allows."""
+    assert post_order("( a " * 20_000 + "b" + " )" * 20_000) == ["a"] * 20_000 + ["b"] + [")"] * 20_000
 
 
 TEXTS = [["b", "a", "b"], ["c", "a", "b"], ["d", "<unk>"]]
@@ -86,6 +217,15 @@ def test_reserved_words_in_a_text_are_unknown(reserved):
     assert known.encode(words) == ids
     assert known.encode(words, skip=True) == [ids[0], ids[-1]]
     assert not known.ids.keys() & set(reserved)
+
+
+def test_vocabularies_of_trees_hold_inner_nodes(tmp_path):
+    nodes = post_order("( ( A man ) ( <unk> A ) )")
+    known = Vocabulary.build([nodes], reserved=TREE)
+    assert TREE[NODE] == NODE_TOKEN and known.tokens == (*TREE, "A", "man")
+    assert known.encode(nodes) == [3, 4, NODE, UNKNOWN, 3, NODE, NODE]
+    (tmp_path / "v.json").write_bytes(known.content())
+    assert Vocabulary.load(tmp_path / "v.json", TREE).encode([*nodes, "<pad>"]) == [*known.encode(nodes), UNKNOWN]
 
 
 def test_words_that_no_vocabulary_of_this_task_reserves_are_words(tmp_path):

@@ -241,7 +241,7 @@ def _lines(path: Path) -> list[str]:
     lines = read_text(path, utf8_only=True).split("\n")
     if not lines[-1]:
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return lines
 
 
 def _plain(column: str) -> str:

@@ -47,6 +47,7 @@ _WORDS = {
     "下棋",
 }
 _PAIRS = {"train": 2000, "validation": 250, "test": 500}  # minimal pairs
+_SAME_ORDER = 0.75  # share of the pairs of forms that name {x} and {y} in the same order
 _HELD_OUT = {"validation": 0.1, "test": 0.2}  # share of the pairs of words of a kind
 
 
@@ -54,8 +55,9 @@ class Paraphrases(PairCorpus):
     """Chinese questions in pairs: the same question in other words, or one with the roles of two words exchanged.
 
     Every first sentence stands with two second ones, one of each class, that hold the same words (and characters) as
-    often as each other: whatever ignores the order of the words is right in exactly half of the cases. So is, within
-    chance, whatever looks only at which of the two exchanged words comes first. Samples:
+    often as each other: whatever ignores the order of the words is right in exactly half of the cases. Whatever asks
+    only which of the two exchanged words comes first is right in about three quarters; the rest is in the other words.
+    Samples:
 
       same       从北京到上海怎么走    去上海，从北京出发怎么走？
       different  从北京到上海怎么走    去北京，从上海出发怎么走？
@@ -72,7 +74,7 @@ class Paraphrases(PairCorpus):
 
     def digests(self) -> dict[str, str]:
         """Of the grammar: pairs prepared from another one are stale."""
-        grammar = json.dumps([_RELATIONS, _FRAMES, _WORDS, _PAIRS, _HELD_OUT]).encode()
+        grammar = json.dumps([_RELATIONS, _FRAMES, _WORDS, _PAIRS, _SAME_ORDER, _HELD_OUT]).encode()
         return {"grammar": hashlib.sha256(grammar).hexdigest()}
 
     def labelled(self, split: str, paths: Sequence[Path]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -90,13 +92,11 @@ def generate(seed: int = 2017) -> dict[str, list[dict[str, str]]]:
         while len(splits[split]) < 2 * size:
             sort, kind, forms = rng.choice(_RELATIONS)
             x, y = rng.sample(rng.choice(words[kind][split]), 2)
-            first, *seconds = _minimal_pair(sort, forms.split("|"), x, y, rng)
-            if seen.isdisjoint((first, second) for second in seconds):
-                seen.update((first, second) for second in seconds)
-                splits[split] += [
-                    {"sentence1": first, "sentence2": second, "label": label}
-                    for second, label in zip(seconds, ("same", "different"))
-                ]
+            first, same, different = _minimal_pair(sort, forms.split("|"), x, y, rng)
+            labels = {(first, same): "same", (first, different): "different"}
+            if first != same and seen.isdisjoint(labels):
+                seen.update(labels)
+                splits[split] += [{"sentence1": a, "sentence2": b, "label": label} for (a, b), label in labels.items()]
         rng.shuffle(splits[split])
     return splits
 
@@ -113,11 +113,11 @@ def _shares(words: list[str], rng: random.Random) -> dict[str, list[tuple[str, s
 def _minimal_pair(sort: str, forms: list[str], x: str, y: str, rng: random.Random) -> tuple[str, str, str]:
     """A sentence, one that says the same, and the same one with its words exchanged.
 
-    In half of the cases the two forms name {x} and {y} in the same order.
+    The second sentence may have the form of the first, with another opening or ending.
     """
     first = rng.choice(forms)
-    ordered, same_order = _ordered(first), rng.random() < 0.5
-    second = rng.choice([form for form in forms if form != first and (_ordered(form) == ordered) == same_order])
+    ordered, same_order = _ordered(first), rng.random() < _SAME_ORDER
+    second = rng.choice([form for form in forms if (_ordered(form) == ordered) == same_order])
     openings, endings = (parts.split("|") for parts in _FRAMES[sort])
     first, second = (rng.choice(openings) + form + rng.choice(endings) for form in (first, second))
     return first.format(x=x, y=y), second.format(x=x, y=y), second.format(x=y, y=x)
