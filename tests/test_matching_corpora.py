@@ -402,6 +402,15 @@ def test_paraphrase_splits_share_no_pair_of_words(generated):
     assert len(set(rows)) == len(rows) == 5500 and not any(first == second for first, second in rows)
 
 
+def test_paraphrases_never_repeat(monkeypatch):
+    frames = {"which": ("", ""), "whether": ("", "吗")}
+    monkeypatch.setattr(paraphrases, "_FRAMES", frames)  # few enough pairs that chance repeats some
+    rows = [
+        (example["sentence1"], example["sentence2"]) for part in paraphrases.generate().values() for example in part
+    ]
+    assert len(set(rows)) == len(rows) == 5500
+
+
 def test_forms_of_a_relation():
     for sort, kind, forms in paraphrases._RELATIONS:
         forms = forms.split("|")

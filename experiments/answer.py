@@ -1,0 +1,268 @@
+"""Answers questions out of a file of known ones: recalls the nearest by their words, and reranks them with a finished
+run of matching, by the probability that two questions ask the same.
+
+--faq names a file of lines question, tab, answer (UTF-8). On a terminal, questions are typed at a prompt, which Ctrl-D
+or Ctrl-C leaves. From a file or a pipe every line is a question, and one JSON object a line comes out in the order of
+the input: `line` (its number, from 1), `text`, `answer`, `score` (the probability), `question` (the known one that is
+answered), `runners_up` (the next best, with `question`, `answer` and `score`) and, where there is something to say,
+`warning`. Where the best score is below the threshold, `answer` and `question` are null, `reason` says why, and
+`runners_up` begins with the best.
+"""
+
+import codecs
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from experiments import cli
+from experiments.predict import NOT_UTF8, Run, read_blocks
+from experiments.workdir import read_json
+from research.corpora.reading import read_text
+from research.errors import ConfigError, DataError
+from research.retrieval import RECALL, Reranker, best, combined, make_recall
+from research.text import NODE_TOKEN
+
+EXAMPLES = """examples:
+  python -m experiments.answer --workdir runs/esim/lcqmc_small --faq faq.txt
+  echo "怎么还款" | python -m experiments.answer --workdir runs/esim/lcqmc_small --faq faq.txt
+  python -m experiments.answer --workdir runs/esim/lcqmc_small --faq faq.txt --recall tfidf --input questions.txt"""
+
+RUNNERS_UP = 3
+LINE = "write lines of question, tab, answer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Faq:
+    """Known questions, each once. lines: where they stand in the file, from 1. repeated: lines that were left out, of
+    a question that stood there before, with the same answer."""
+
+    path: Path
+    questions: list[str]
+    answers: list[str]
+    lines: list[int]
+    repeated: list[int]
+
+
+def read_faq(path: Path) -> Faq:
+    """The file of `--faq`; DataError with the line that is wrong."""
+    if path.is_file() and not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip():
+        raise DataError(f"{path}: the file is empty; {LINE}")
+    lines = read_text(path, utf8_only=True).removesuffix("\n").split("\n")
+    known: dict[str, tuple[int, str]] = {}
+    repeated = []
+    for number, line in enumerate(lines, 1):
+        question, answer = _entry(line, f"{path}:{number}")
+        first, theirs = known.setdefault(question, (number, answer))
+        if theirs != answer:
+            raise DataError(f"{path}:{number}: line {first} has the same question with another answer; remove one")
+        if first != number:
+            repeated.append(number)
+    answers = [answer for _, answer in known.values()]
+    return Faq(path, list(known), answers, [number for number, _ in known.values()], repeated)
+
+
+def _entry(line: str, place: str) -> tuple[str, str]:
+    """Question and answer, without surrounding blanks."""
+    fields = [field.strip(" \r") for field in line.split("\t")]
+    if len(fields) != 2:
+        found = f"{len(fields)} columns" if line.strip() else "the line is empty"
+        raise DataError(f"{place}: {found}; {LINE}")
+    for name, field in zip(("question", "answer"), fields):
+        if not field:
+            raise DataError(f"{place}: the {name} is empty; {LINE}")
+    return fields[0], fields[1]
+
+
+def matching_run(workdir: Path) -> Run:
+    """The finished run of matching in `workdir`, of two classes; else ConfigError."""
+    run = Run(workdir)
+    if run.config.task != "matching":
+        raise ConfigError(f"--workdir {workdir}: holds a run of {run.config.task}; name one of matching")
+    if len(names := run.record["label_names"]) != 2:
+        raise ConfigError(
+            f"--workdir {workdir}: its run has {len(names)} classes ({', '.join(names)}); name one of two, of which "
+            "the second means the same"
+        )
+    if run.config.data.tree not in ("", "full"):
+        raise ConfigError(f"--workdir {workdir}: its run reads parses; name one of plain texts")
+    return run
+
+
+def threshold_of(workdir: Path) -> float:
+    """The probability from which on class 1 is chosen for the highest F1 on the dev split of the run, of its first
+    replica; 0.5 where there is none."""
+    stored = read_json(workdir / "result.json")["metrics"].get("dev", {}).get("threshold")
+    return stored["values"][0] if stored else 0.5
+
+
+class Finder:
+    """The texts of a list that mean the same as a query: recall by the methods `kinds`, then the rerank of k texts."""
+
+    def __init__(
+        self,
+        run: Run,
+        texts: Sequence[str],
+        kinds: Sequence[str],
+        k: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ):
+        self.premise, self.hypothesis = (run.codecs[role] for role in run.task.roles)
+        self._nodes = {NODE_TOKEN} if run.config.data.tree else set()
+        words, known = [self.words(text) for text in texts], self.premise.vocabulary.ids
+        self._recall = {kind: make_recall(kind, words, known, run.variables) for kind in kinds}
+        ids = [self.hypothesis.encode(text) for text in texts]
+        self.reranker = Reranker(run.task, run.variables, ids, run.buckets, min(k, len(texts)), progress)
+
+    def words(self, text: str) -> list[str]:
+        """The tokens that recall compares."""
+        return [token for token in self.premise.split(text) if token not in self._nodes]
+
+    def recall(self, kind: str, text: str) -> Float[np.ndarray, " N"]:
+        """A score of every text."""
+        return self._recall[kind].scores(self.words(text))
+
+    def rerank(self, text: str, chosen: Int[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+        """The probability of class 1 for the texts at `chosen`."""
+        return self.reranker.scores(self.premise.encode(text), chosen)
+
+
+class Bot:
+    """Answers to questions, out of a FAQ."""
+
+    def __init__(self, run: Run, faq: Faq, recall: str, k: int, *, weight: float, threshold: float):
+        self.faq, self.kind, self.k, self.weight, self.threshold = faq, recall, k, weight, threshold
+        self.limit = dict(run.buckets[-1])[run.task.roles[0]]
+        with tqdm(desc="questions", total=len(faq.questions), disable=not sys.stderr.isatty()) as bar:
+            self.finder = Finder(run, faq.questions, [recall], k, bar.update)
+
+    def reply(self, text: str) -> dict:
+        """What is said to a question: the object of a line, but for the line's number."""
+        words, known = self.finder.words(text), self.finder.premise.vocabulary.ids
+        record = {"text": text, "answer": None, "score": None, "question": None, "runners_up": []}
+        if not any(word in known for word in words):
+            reason = "is in the vocabulary of the run" if words else "stands in the question"
+            return record | {"reason": f"no token {reason}"}
+        places, scores = self._ranked(text)
+        found = [
+            {"question": self.faq.questions[place], "answer": self.faq.answers[place], "score": round(float(score), 6)}
+            for place, score in zip(places[: RUNNERS_UP + 1], scores)
+        ]
+        if scores[0] >= self.threshold:
+            record |= found[0] | {"runners_up": found[1:]}
+        else:
+            reason = f"the best score {scores[0]:.2f} is below the threshold {self.threshold:.2f}"
+            record |= {"score": found[0]["score"], "runners_up": found[:RUNNERS_UP], "reason": reason}
+        if (count := len(self.finder.premise.encode(text))) > self.limit:
+            record["warning"] = f"cut to the first {self.limit} of {count} tokens"
+        return record
+
+    def _ranked(self, text: str) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """Places of the recalled questions, the best first, and their probabilities."""
+        recalled = self.finder.recall(self.kind, text)
+        chosen = best(recalled, self.k)
+        probabilities = self.finder.rerank(text, chosen)
+        order = best(combined(probabilities, recalled[chosen], self.weight), self.k)
+        return chosen[order], probabilities[order]
+
+    def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
+        """One object a line; `first` is the number of the first line."""
+        for number, line in enumerate(lines, first):
+            text = line.decode("utf-8", errors="replace")
+            record = {"line": number, **self.reply(text)}
+            if text.encode() != line:
+                record["warning"] = "; ".join(filter(None, [NOT_UTF8, record.get("warning")]))
+            yield record
+
+
+def spoken(record: dict) -> str:
+    """An object as a reader on a terminal wants it."""
+    lines = [record["answer"], f"  {record['score']:.2f}  {record['question']}"] if record["answer"] else []
+    lines = lines or [f"I do not know: {record['reason']}."]
+    if record["runners_up"]:
+        lines.append("The runners-up:" if record["answer"] else "The nearest questions:")
+    lines += [f"  {one['score']:.2f}  {one['question']}" for one in record["runners_up"]]
+    return "\n".join([*lines, *([f"({record['warning']})"] if "warning" in record else [])])
+
+
+def converse(bot: Bot, write: Callable[[dict], str]) -> None:
+    """Questions at a prompt, with the history of the readline library where Python has it, until Ctrl-D or Ctrl-C."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            if (text := input("> ")).strip():
+                print(write(bot.reply(text)))
+    print()
+
+
+def say(message: str) -> None:
+    sys.stderr.write(f"answer: {message}\n")
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = cli.parser("answer", __doc__, EXAMPLES)
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of a finished run of matching")
+    parser.add_argument("--faq", required=True, type=Path, help="file of lines question, tab, answer")
+    parser.add_argument("--recall", choices=RECALL, default="bm25", help="how questions are recalled (default: bm25)")
+    parser.add_argument("--k", type=int, default=20, help="how many questions are recalled (default: 20)")
+    parser.add_argument(
+        "--weight",
+        type=float,
+        default=0.0,
+        help="of recall's score, beside the log-odds of the probability, in the order (default: 0; evaluate_retrieval "
+        "finds the best)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, help="least probability of an answer (default: the run's, of its dev split, or 0.5)"
+    )
+    parser.add_argument("--input", default="-", help="file of questions (default: a prompt, or standard input)")
+    parser.add_argument("--json", action="store_true", help="replies at the prompt as JSON objects, too")
+    flags = parser.parse_args(argv)
+    if flags.k < 1:
+        raise ConfigError(f"--k must be at least 1, got {flags.k}")
+    if flags.threshold is not None and not 0.0 <= flags.threshold <= 1.0:
+        raise ConfigError(f"--threshold is a probability, from 0 to 1, got {flags.threshold}")
+    if not 0.0 <= flags.weight < float("inf"):
+        raise ConfigError(f"--weight must be at least 0, got {flags.weight}")
+    faq = read_faq(flags.faq)
+    if faq.repeated:
+        lines = f"{len(faq.repeated)} lines repeat a question and its answer"
+        say(f"{flags.faq}: {lines} and were left out, the first is line {faq.repeated[0]}")
+    try:
+        file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"--input {flags.input}: {error.strerror}") from error
+    cli.set_up_jax()
+    run = matching_run(flags.workdir)
+    threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
+    bot = Bot(run, faq, flags.recall, flags.k, weight=flags.weight, threshold=threshold)
+    say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'")
+    as_json = lambda record: json.dumps(record, ensure_ascii=False)
+    if flags.input == "-" and sys.stdin.isatty() and sys.stdout.isatty():
+        converse(bot, as_json if flags.json else spoken)
+        return
+    began, count = time.monotonic(), 0
+    try:
+        with file:
+            for lines in read_blocks(file):
+                for record in bot.objects(lines, count + 1):
+                    print(as_json(record), flush=True)
+                    count += 1
+    except KeyboardInterrupt:
+        raise cli.Interrupted(f"interrupted after {count} lines") from None
+    seconds = time.monotonic() - began
+    say(f"{count} lines in {seconds:.1f} s, {1000 * seconds / max(count, 1):.1f} ms a line")
+
+
+if __name__ == "__main__":
+    cli.main(main)

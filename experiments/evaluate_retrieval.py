@@ -1,0 +1,223 @@
+"""Recall alone against recall and rerank, on the labelled pairs of a run's own test split turned into retrieval.
+
+The candidates are all second texts of the split, each once. Every first text with a pair of class 1 is a query, and the
+second texts of these pairs are relevant. What a query is not paired with counts as not relevant, though some of it may
+ask the same, so that every number is too low; a query's own text is no candidate for it.
+
+Reported are the share of the relevant texts among the first 1, 5 and k (recall@), the reciprocal rank of the first
+relevant one among the k recalled, 0 where there is none, in the mean over all queries (MRR), both in percent, and the
+milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
+`rerank + w recall` by its log-odds plus w times the score of the recall, with the w of the highest MRR on the run's dev
+split. Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from tqdm import tqdm
+
+from experiments import cli
+from experiments.answer import Finder, matching_run
+from experiments.environment import environment
+from experiments.predict import Run
+from experiments.report import interval_text, table
+from experiments.workdir import read_json, write_json
+from research import datasets
+from research.codecs import roles
+from research.corpora import Corpus
+from research.errors import ConfigError, DataError
+from research.retrieval import RECALL, Retrieval, best, combined, recall_at, reciprocal_rank
+
+EXAMPLES = """examples:
+  python -m experiments.evaluate_retrieval --workdir runs/esim/lcqmc_small --manual_dir ~/corpora
+  python -m experiments.evaluate_retrieval --workdir runs/esim/afqmc --recall bm25 --queries 500 --output FILE.json"""
+
+WEIGHTS = (0.0, *(2.0**power for power in range(-2, 8)))
+"""What w is chosen from: scores of BM25 go up to some tens, cosines up to 1."""
+SAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was recalled for a query, the nearest first, and the milliseconds that recall and rerank took."""
+
+    relevant: Bool[np.ndarray, " K"]
+    recalled: Float[np.ndarray, " K"]
+    probabilities: Float[np.ndarray, " K"]
+    count: int
+    recall_ms: float
+    rerank_ms: float
+
+    def hits(self, weight: float | None) -> Bool[np.ndarray, " K"]:
+        """`relevant` in the order of the rerank with this weight, or, without one, of the recall."""
+        if weight is None:
+            return self.relevant
+        return self.relevant[best(combined(self.probabilities, self.recalled, weight), len(self.relevant))]
+
+
+def load_corpus(run: Run, *, data_dir, manual_dir) -> Corpus:
+    """The corpus of the run; DataError where it is not the one that it was trained on."""
+    corpus = datasets.load(run.config, data_dir=data_dir, manual_dir=manual_dir)
+    if corpus.digest != run.record["digest"]:
+        raise DataError(
+            f"corpus '{corpus.name}': not what the run was trained on (digest {run.record['digest'][:12]}, now "
+            f"{corpus.digest[:12]}); restore the files, or train it again"
+        )
+    return corpus
+
+
+def split_pairs(corpus: Corpus, config) -> dict[str, list[tuple[str, str, int]]]:
+    """The labelled pairs of the splits `train`, `dev` and `test` of a run's first replica."""
+    columns = [*roles(config).values(), config.data.label]
+    by_split = {
+        split: [pair for pair in zip(*(found[name] for name in columns)) if pair[-1] >= 0]
+        for split, found in corpus.splits.items()
+    }
+    pairs = [pair for found in by_split.values() for pair in found]
+    places = datasets.split_indices({split: len(found) for split, found in by_split.items()}, config, 0)
+    return {split: [pairs[place] for place in chosen] for split, chosen in places.items()}
+
+
+def sample(task: Retrieval, count: int) -> Retrieval:
+    """`count` of the queries, drawn at random with a fixed seed; all, if there are not so many or count is 0."""
+    if not 0 < count < len(task.queries):
+        return task
+    chosen = sorted(np.random.default_rng(0).permutation(len(task.queries))[:count])
+    return Retrieval([task.queries[n] for n in chosen], task.candidates, [task.relevant[n] for n in chosen])
+
+
+def search(finder: Finder, task: Retrieval, kind: str, k: int, progress: Callable[[], object]) -> list[Found]:
+    """For each query what was recalled by the method `kind`, and its probabilities."""
+    found, own = [], {text: place for place, text in enumerate(task.candidates)}
+
+    def one(query: str, relevant: set[int]) -> Found:
+        began = time.perf_counter()
+        scores = finder.recall(kind, query)
+        chosen = best(scores, k + 1)  # one of them may be the query's own text
+        chosen = chosen[chosen != own.get(query, -1)][:k]
+        recalled = time.perf_counter()
+        probabilities = finder.rerank(query, chosen)
+        ended = time.perf_counter()
+        hits = np.isin(chosen, list(relevant))
+        times = (1000.0 * (recalled - began), 1000.0 * (ended - recalled))
+        return Found(hits, scores[chosen], probabilities, len(relevant), *times)
+
+    one(task.queries[0], task.relevant[0])  # warm-up
+    for query, relevant in zip(task.queries, task.relevant):
+        found.append(one(query, relevant))
+        progress()
+    return found
+
+
+def reciprocal_ranks(found: Sequence[Found], weight: float | None) -> Float[np.ndarray, " Q"]:
+    """In percent."""
+    return 100.0 * np.array([reciprocal_rank(one.hits(weight)) for one in found])
+
+
+def bootstrap(values: Float[np.ndarray, " Q"]) -> list[float]:
+    """The 95 % interval of the mean: percentiles of the means of samples drawn with replacement, seed 0."""
+    draw = np.random.default_rng(0)
+    means = [float(np.mean(values[draw.integers(0, len(values), len(values))])) for _ in range(SAMPLES)]
+    return [float(bound) for bound in np.quantile(means, (0.025, 0.975))]
+
+
+def scores(found: Sequence[Found], weight: float | None, k: int) -> dict:
+    """The metrics of one order, in percent, and of its difference from recall alone."""
+    ranks = reciprocal_ranks(found, weight)
+    measured = {
+        f"recall@{n}": 100.0 * float(np.mean([recall_at(one.hits(weight), n, one.count) for one in found]))
+        for n in sorted({1, min(5, k), k})
+    }
+    measured |= {"mrr": float(np.mean(ranks)), "mrr_ci95": bootstrap(ranks)}
+    times = [one.recall_ms + (0.0 if weight is None else one.rerank_ms) for one in found]
+    measured |= {"median_ms": float(np.median(times)), "p95_ms": float(np.quantile(times, 0.95))}
+    if weight is not None:
+        gains = ranks - reciprocal_ranks(found, None)
+        low, high = bootstrap(gains)
+        measured |= {"difference": float(np.mean(gains)), "difference_ci95": [low, high], "above_zero": low > 0.0}
+    return measured
+
+
+def evaluate(run: Run, corpus: Corpus, kinds: Sequence[str], k: int, queries: int) -> dict:
+    """Metrics by method and order, w by method, and the numbers of queries and candidates."""
+    pairs, tasks, found = split_pairs(corpus, run.config), {}, {}
+    for split in ("dev", "test"):
+        task = tasks[split] = sample(Retrieval.of_pairs(pairs[split]), queries)
+        if not task.queries:
+            raise DataError(f"corpus '{corpus.name}': the {split} split has no two different texts of class 1")
+        with _bar(f"{split}: candidates", len(task.candidates)) as bar:
+            finder = Finder(run, task.candidates, kinds, k, bar.update)
+        with _bar(f"{split}: queries", len(kinds) * len(task.queries)) as bar:
+            found[split] = {kind: search(finder, task, kind, k, bar.update) for kind in kinds}
+    methods = {}
+    for kind in kinds:
+        mrr = {weight: float(np.mean(reciprocal_ranks(found["dev"][kind], weight))) for weight in WEIGHTS}
+        weight = max(mrr, key=mrr.get)
+        orders = {"recall": None, "rerank": 0.0, "rerank + w recall": weight}
+        measured = {name: scores(found["test"][kind], w, k) for name, w in orders.items()}
+        methods[kind] = {"w": weight, "dev_mrr": {f"{w:g}": value for w, value in mrr.items()}, "orders": measured}
+    counts = {split: {"queries": len(t.queries), "candidates": len(t.candidates)} for split, t in tasks.items()}
+    return {"k": k, **counts, "methods": methods}
+
+
+def _bar(what: str, total: int) -> tqdm:
+    return tqdm(desc=what, total=total, disable=not sys.stderr.isatty(), leave=False)
+
+
+def show(result: dict) -> str:
+    """A table, and below it whether the rerank is better than recall alone."""
+    rows, words = [], []
+    for kind, method in result["methods"].items():
+        for name, one in method["orders"].items():
+            name = name.replace(" w ", f" {method['w']:g} ")
+            numbers = [f"{value:.2f}" for metric, value in one.items() if metric.startswith("recall@")]
+            numbers += [f"{one['mrr']:.2f} {interval_text(one['mrr_ci95'])}"]
+            times = [f"{one[metric]:.1f}" for metric in ("median_ms", "p95_ms")]
+            if "difference" not in one:
+                rows.append([kind, name, *numbers, "–", *times])
+                continue
+            difference = f"{one['difference']:+.2f} {interval_text(one['difference_ci95'], '+')}"
+            rows.append([kind, name, *numbers, difference, *times])
+            words.append(f"{kind}, {name}: MRR {'' if one['above_zero'] else 'not '}above that of recall alone\n")
+    head = [metric for metric in next(iter(result["methods"].values()))["orders"]["recall"] if "@" in metric]
+    head = ["recall", "order", *head, "MRR, 95 % interval", "difference, 95 % interval", "ms: median", "ms: 95 %"]
+    test = result["test"]
+    about = f"{test['queries']} queries among {test['candidates']} candidates, {result['k']} recalled; percent\n\n"
+    return f"{about}{table(head, rows, 2)}\n{''.join(words)}"
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = cli.parser("evaluate_retrieval", __doc__, EXAMPLES)
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of a finished run of matching")
+    parser.add_argument("--recall", choices=RECALL, action="append", help="a method; may be repeated (default: all)")
+    parser.add_argument("--k", type=int, default=20, help="how many texts are recalled (default: 20)")
+    parser.add_argument("--queries", type=int, default=0, help="of a split, drawn at random (default: 0, all)")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="also writes the numbers there")
+    flags = parser.parse_args(argv)
+    if flags.k < 1:
+        raise ConfigError(f"--k must be at least 1, got {flags.k}")
+    if flags.queries < 0:
+        raise ConfigError(f"--queries must be at least 0, got {flags.queries}")
+    if flags.output and not flags.output.parent.is_dir():
+        raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
+    cli.set_up_jax()
+    run = matching_run(flags.workdir)
+    corpus = load_corpus(run, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
+    kinds = list(dict.fromkeys(flags.recall or RECALL))
+    result = evaluate(run, corpus, kinds, flags.k, flags.queries)
+    print(show(result), end="")
+    if flags.output:
+        facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
+        record = {"paper": run.config.paper, "config": read_json(flags.workdir / "result.json")["config"]}
+        command = shlex.join(["python", "-m", "experiments.evaluate_retrieval", *argv])
+        write_json(flags.output, {**record, "command": command, **result, "data": facts, "environment": environment()})
+
+
+if __name__ == "__main__":
+    cli.main(main)
