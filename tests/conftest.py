@@ -12,7 +12,7 @@ from research.corpora import load_corpus
 
 SLOW = (
     *("test_run", "test_translation", "test_parallel", "test_ablations", "test_fit", "test_conv_seq2seq"),
-    *("test_transformer", "test_unknown_words", "test_import_weights"),
+    *("test_transformer", "test_unknown_words", "test_import_weights", "test_retrieval", "test_esim"),
 )
 """Files of minutes: they come first, so that neither of two processes is left with one at the end."""
 
