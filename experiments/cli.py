@@ -150,14 +150,15 @@ def _parse_tuple(text: str, kinds: set[type], *, nested: bool) -> tuple:
     """`1,2`, `(1, 2)`, `[1]`, `3`, or nothing, as a tuple of values of `kinds`; strings also without quotes, as
     `word,other`; if `nested`, also of tuples of such values, as `(1,2),(3,4)`. ValueError, SyntaxError or TypeError
     where it is none."""
+    text = text.strip() or "()"
+    bare = str in kinds and not re.search("['\"]", text)
+    words = _BARE.sub(lambda word: repr(word[0]), text) if bare else text
     try:
-        value = ast.literal_eval(text.strip() or "()")
+        value = ast.literal_eval(words if kinds == {str} else text)  # 0x3 may be a number, or two of them
     except (ValueError, SyntaxError):
-        if str not in kinds:
-            raise
-        value = ast.literal_eval(_BARE.sub(lambda word: repr(word[0]), text.strip()))
+        value = ast.literal_eval(words)
     value = _tuples(value if isinstance(value, (tuple, list)) else (value,))
-    if float in kinds:
+    if float in kinds and int not in kinds:
         value = tuple(float(item) if type(item) is int else item for item in value)
     for item in value:
         if any(type(part) not in kinds for part in (item if nested and isinstance(item, tuple) else (item,))):

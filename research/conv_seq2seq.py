@@ -376,6 +376,8 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
                 "a position has as many neighbours on its left as on its right"
             )
     layers = len(stacks["decoder"])
+    if wrong := [number for number in config.attention if type(number) is not int]:
+        raise ConfigError(f"model.attention: {wrong[0]!r} is no number of a decoder layer")
     attention = tuple(sorted(set(config.attention))) or tuple(range(1, layers + 1))
     if wrong := [number for number in attention if not 1 <= number <= layers]:
         raise ConfigError(f"model.attention names layer {wrong[0]}; the decoder has layers 1 to {layers}")

@@ -876,6 +876,10 @@ def test_layers_that_cannot_be_read_name_the_part(part):
             "model.encoder: layer 3 has kernel width 4; it must be odd, so that a posi",
         ),
         *(({"attention": (1, n)}, f"model.attention names layer {n}; the decoder has layers 1 to 15") for n in (0, 16)),
+        *(
+            ({"attention": (1, number)}, f"model.attention: {number!r} is no number of a decoder layer")
+            for number in (1.5, 2.0, "a", True)
+        ),
         ({"max_length": 174}, "model.max_length = 174 is less than the longest bucket, 175"),
         ({"max_length": 174, "source_positions": False}, "model.max_length = 174 is less than the longest bucket"),
     ],
