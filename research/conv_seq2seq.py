@@ -46,6 +46,10 @@ class Convolution:
     kernel: int
 
 
+LARGEST = 1 << 16
+"""Of channels, embeddings, outputs and positions; what is larger is a slip of the pen that no machine could compute."""
+
+
 def read_layers(parts: Sequence[str], name: str) -> tuple[Convolution, ...]:
     """("9 * 512x3", "2048x1") -> nine layers of 512 channels and kernel width 3, and one of 2048 and 1.
 
@@ -58,7 +62,13 @@ def read_layers(parts: Sequence[str], name: str) -> tuple[Convolution, ...]:
             raise ConfigError(
                 f"model.{name}: '{part}' is not CHANNELSxKERNEL or COUNT*CHANNELSxKERNEL, such as 9*512x3"
             )
-        layers += [Convolution(*numbers[1:])] * numbers[0]
+        count, channels, kernel = numbers
+        if channels > LARGEST or max(count, kernel) > 1000:
+            raise ConfigError(
+                f"model.{name}: '{part}', from layer {len(layers) + 1} on: a part has at most 1000 layers, of at most "
+                f"{LARGEST} channels and kernel width 1000"
+            )
+        layers += [Convolution(channels, kernel)] * count
     if not layers:
         raise ConfigError(f"model.{name}: needs at least one layer, such as 512x3")
     return tuple(layers)
@@ -364,8 +374,8 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
         if config[name] not in known:
             raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(known)}")
     for name in ("embedding", "output", "max_length"):
-        if config[name] < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
+        if not 1 <= config[name] <= LARGEST:
+            raise ConfigError(f"model.{name} must lie between 1 and {LARGEST}, got {config[name]}")
     if not 0.0 <= config.dropout < 1.0:
         raise ConfigError(f"model.dropout must lie in [0, 1), got {config.dropout}")
     stacks = {name: read_layers(config[name], name) for name in ("encoder", "decoder")}

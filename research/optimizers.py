@@ -105,6 +105,9 @@ def _nesterov(config) -> optax.GradientTransformation:
         raise ConfigError(f"optimizer.anneal must lie between 0 and 1, got {config.anneal}")
     if config.least_rate > config.learning_rate:
         raise ConfigError(f"optimizer.least_rate = {config.least_rate} is more than learning_rate")
+    cuts = (math.log(config.least_rate) - math.log(config.learning_rate)) / math.log(config.anneal)
+    if cuts > 1000:
+        raise ConfigError(f"optimizer.anneal = {config.anneal} makes {cuts:.0f} cuts to least_rate; 1000 may be")
 
     def make(learning_rate) -> optax.GradientTransformation:
         step = optax.sgd(learning_rate, momentum=config.momentum, nesterov=True)

@@ -867,7 +867,15 @@ def test_layers_that_cannot_be_read_name_the_part(part):
         ({"norm": "batch"}, "model.norm: 'batch' is none of weight, layer, none"),
         ({"context": "sum"}, "model.context: 'sum' is none of add, concat"),
         ({"dtype": "float16"}, "model.dtype: 'float16' is none of float32, bfloat16"),
-        *(({name: 0}, f"model.{name} must be at least 1, got 0") for name in ("embedding", "output", "max_length")),
+        *(
+            ({name: size}, f"model.{name} must lie between 1 and 65536, got {size}")
+            for name in ("embedding", "output", "max_length")
+            for size in (0, 65537)
+        ),
+        *(
+            ({"encoder": ("2*512x3", part)}, f"model.encoder: '{part}', from layer 3 on: a part has at most 1000 layer")
+            for part in ("99999999999x3", "8x99999999999", "99999999999*8x3")
+        ),
         *(({"dropout": value}, "model.dropout must lie in [0, 1)") for value in (1.0, -0.1, float("nan"))),
         *(({name: ()}, f"model.{name}: needs at least one layer, such as 512x3") for name in ("encoder", "decoder")),
         ({"decoder": ("512x3", "9x")}, "model.decoder: '9x' is not CHANNELSxKERNEL"),

@@ -190,7 +190,7 @@ def test_fields_that_cannot_be(field, value):
     [
         *((name, value) for name in ("learning_rate", "clip_norm", "least_rate") for value in (0.0, -1.0, *NO_NUMBERS)),
         *(("momentum", value) for value in (1.0, -0.1, *NO_NUMBERS)),
-        *(("anneal", value) for value in (0.0, 1.0, 1.5, -0.1, *NO_NUMBERS)),
+        *(("anneal", value) for value in (0.0, 1.0, 1.5, -0.1, 0.99999999, *NO_NUMBERS)),  # 8e8 rates
         ("least_rate", 0.26),  # more than the learning rate
     ],
     ids=str,
