@@ -36,11 +36,25 @@ def max_norm(limit: float, module: str = "softmax") -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+FIELDS = {
+    "adadelta": ("learning_rate", "rho", "epsilon", "max_norm"),
+    "adam": ("learning_rate", "beta1", "beta2", "epsilon", "warmup", "clip_norm"),
+    "nesterov": ("learning_rate", "momentum", "clip_norm", "anneal", "least_rate"),
+}
+"""What `config.optimizer` must have beside each `name`."""
+
+
 def make_optimizer(config, d_model: int = 1) -> optax.GradientTransformation:
     """The transformation of `config.optimizer`; ConfigError where a field cannot be. d_model: of the model, for the
     schedule."""
-    if config.name not in ("adadelta", "adam", "nesterov"):
-        raise ConfigError(f"optimizer.name: '{config.name}' is none of adadelta, adam, nesterov")
+    if config.name not in FIELDS:
+        raise ConfigError(f"optimizer.name: '{config.name}' is none of {', '.join(FIELDS)}")
+    if missing := [f"optimizer.{field}" for field in FIELDS[config.name] if field not in config]:
+        other = [name for name, fields in FIELDS.items() if all(field in config for field in fields)]
+        raise ConfigError(
+            f"optimizer.name = {config.name} needs {', '.join(missing)}; this configuration has those of "
+            f"{other[0] if other else 'no optimiser'}"
+        )
     for name, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"optimizer.{name} must be a finite number, got {value}")
@@ -119,7 +133,7 @@ def _nesterov(config) -> optax.GradientTransformation:
 def learning_rates(config) -> tuple[float, ...]:
     """The rates that a run goes through, one after another, once the dev split stops improving: `learning_rate` times
     `anneal`, and again, as long as it is not below `least_rate`. Empty for schedules by steps."""
-    if "anneal" not in config:
+    if config.name != "nesterov":
         return ()
     rates = [config.learning_rate]
     while (cut := rates[-1] * config.anneal) >= config.least_rate:

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from configs.conv_seq2seq import wmt14_en_de
+from configs.textcnn import mr
 from configs.transformer import base
 from research.errors import ConfigError
 from research.optimizers import inverse_square_root, learning_rates, make_optimizer, with_rate
@@ -162,6 +163,26 @@ def test_a_rate_of_each_replica():
     back = with_rate(changed, state.hyperparams["learning_rate"])
     assert jax.tree.structure(back) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, back, state)
+
+
+@pytest.mark.parametrize("name", ["adadelta", "adam", "nesterov"])
+@pytest.mark.parametrize(("own", "of"), {"adadelta": mr, "adam": base, "nesterov": wmt14_en_de}.items())
+def test_an_optimiser_whose_fields_a_configuration_lacks_is_refused(own, of, name):
+    fields = {"adadelta": "rho", "adam": "beta1", "nesterov": "anneal"}
+    made = config(of, name=name)
+    if name == own:
+        make_optimizer(made)
+    else:
+        wanted = rf"^optimizer\.name = {name} needs .*optimizer\.{fields[name]}\b.*; .* has those of {own}$"
+        with pytest.raises(ConfigError, match=wanted):
+            make_optimizer(made)
+
+
+def test_only_nesterovs_method_has_rates_that_the_dev_split_cuts():
+    made = config()
+    made.update({"anneal": 0.1, "least_rate": 1e-4})
+    make_optimizer(made)
+    assert learning_rates(made) == ()
 
 
 NO_NUMBERS = [float("nan"), float("inf")]
