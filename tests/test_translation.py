@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from experiments import cli, describe, predict, report, run, steps
+from experiments.statistics import paired_difference, summary
 from research import datasets, translation
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
 from research.datasets import pack
 from research.errors import ConfigError, DataError
+from research.tasks import Translation
 from tests.test_cli import call, refused
 from tests.test_run import result_of, stop_after, write
 
@@ -370,6 +372,13 @@ def test_a_configuration_is_described_without_its_corpus(tmp_path):
     refused(2, r"--vocabulary: this configuration's", describe.main, "--config", QUICKSTART)
     refused(2, r"--classes: say how many", describe.main, "--config", "configs/textcnn/mr.py")
     refused(2, r"--rows must be at least 1", describe.main, *words, "--rows", "0")
+
+
+@pytest.mark.parametrize("losses", [(1e6, 1e4), (1e6, 1.0)])
+def test_perplexities_of_diverged_replicas_have_a_spread(losses):
+    values = [Translation(None).score(np.array([[loss, 0.0, 1.0]]), None)["perplexity"] for loss in losses]
+    assert values[0] == pytest.approx(np.exp(300.0))
+    assert np.isfinite([summary(values)["std"], *paired_difference(values, values[::-1])["ci95"]]).all()
 
 
 # --- vocabularies
