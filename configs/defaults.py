@@ -92,6 +92,7 @@ def translation_defaults() -> ConfigDict:
     config.decode.extra = 50  # longest output: the source's length and so many tokens
     config.decode.batch_size = 64
     config.decode.replace_unknown = False  # unknown words of the output by what the source has there
-    config.decode.dictionary = ""  # file of lines source word, tab, target word; a source word it lacks is copied
+    # file of lines source word, tab, target word; a source word it lacks is copied; with data.lower case does not count
+    config.decode.dictionary = ""
     config.decode.tokenize = ""  # for BLEU, by sacreBLEU's name; empty: zh where the target is zh, else 13a
     return config

@@ -144,7 +144,7 @@ class Translator:
     def __init__(self, run: Run, decode: ConfigDict, *, least: int = 0, best: int = 1, prefix: str = ""):
         self.run, self.decode = run, decode
         self.options = options = Search(decode.beam, decode.alpha, decode.offset, decode.extra, least, best)
-        self.write = translation.writer(decode, run.codecs)
+        self.write = translation.writer(decode, run.codecs, lower=run.config.data.lower)
         target = run.codecs["target"]
         self.prefix = target.encode(prefix)
         if lacking := target.unknown(prefix):

@@ -227,7 +227,7 @@ def run(
         check_monitor(settings.monitor, task, data)
         if options is not None:
             translation.check(task, options, prepared.buckets[-1], places=config.decode.replace_unknown)
-            translation.writer(config.decode, data[0].codecs)
+            translation.writer(config.decode, data[0].codecs, lower=config.data.lower)
         if prepared.long and not quiet:
             print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
         if prepared.unlabelled and not quiet:
@@ -331,7 +331,7 @@ def _translate(
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
     decode = translation.decoder(trainer.task, search_of(config), places=config.decode.replace_unknown)
-    write = translation.writer(config.decode, data.codecs)
+    write = translation.writer(config.decode, data.codecs, lower=config.data.lower)
     each = EachExample(decode, trainer.settings.buckets, config.decode.batch_size, len(members))
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in (name for name in data.splits if name not in ("train", "dev")):  # in one order on all hosts

@@ -82,7 +82,7 @@ class Words:
         return len(self.vocabulary)
 
     def words(self, text: str) -> list[str]:
-        """The word that each id of `encode` stands for, in the text's own spelling."""
+        """The word that each id of `encode` stands for, as the tokeniser gives it: lower-cased where `data.lower`."""
         return [word for word in self.split(text) if not self.skip or word in self.vocabulary.ids]
 
     def encode(self, text: str) -> list[int]:

@@ -109,20 +109,23 @@ def outputs(found: Hypotheses) -> list[Output]:
     return [Output(cut(found.tokens, n), float(found.scores[n]), cut(found.places, n)) for n in range(kept)]
 
 
-def read_dictionary(path: str) -> dict[str, str]:
-    """Source word -> target word, from lines of both with a tab between; DataError names file and line."""
+def read_word_dictionary(path: str, *, lower: bool) -> dict[str, str]:
+    """Source word, lower-cased if `lower` -> target word, from lines of both with a tab between, of equal source words
+    the first; DataError names file and line."""
     words = {}
     for number, line in enumerate(read_text(Path(path), utf8_only=True).removesuffix("\n").split("\n"), 1):
         fields = line.removesuffix("\r").split("\t")
         if len(fields) != 2 or not all(field.strip() for field in fields):
             raise DataError(f"{path}:{number}: not a source word, a tab and a target word")
-        words.setdefault(fields[0].strip(), fields[1].strip())
+        source, target = (field.strip() for field in fields)
+        words.setdefault(source.lower() if lower else source, target)
     return words
 
 
-def writer(options, codecs: Mapping[str, Codec]) -> Callable[[Output, str], str]:
+def writer(options, codecs: Mapping[str, Codec], *, lower: bool) -> Callable[[Output, str], str]:
     """`(output, source sentence) -> text`. options: `config.decode`, of which `replace_unknown` has unknown words
-    replaced by their source words in the dictionary, or else by those themselves: Gehring et al. 2017, section 4.3."""
+    replaced by their source words in the dictionary, or else by those themselves: Gehring et al. 2017, section 4.3.
+    lower: sentences are lower-cased, and so are the dictionary's source words."""
     target = codecs["target"]
     if not options.replace_unknown:
         if options.dictionary:
@@ -130,7 +133,7 @@ def writer(options, codecs: Mapping[str, Codec]) -> Callable[[Output, str], str]
         return lambda output, text: target.decode(output.ids)
     if not all(isinstance(codec, Words) for codec in codecs.values()):
         raise ConfigError("decode.replace_unknown is for vocabularies of words; subwords spell unknown words out")
-    dictionary = read_dictionary(options.dictionary) if options.dictionary else {}
+    dictionary = read_word_dictionary(options.dictionary, lower=lower) if options.dictionary else {}
 
     def write(output: Output, text: str) -> str:
         words, pieces = codecs["source"].words(text), target.pieces(output.ids)

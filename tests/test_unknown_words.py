@@ -17,7 +17,7 @@ from research.codecs import Subwords, Words
 from research.decoding import Search
 from research.errors import ConfigError, DataError
 from research.tasks import Translation
-from research.text import BOS, EOS, PAD, SENTENCE, UNKNOWN, Vocabulary
+from research.text import BOS, EOS, PAD, SENTENCE, UNKNOWN, Vocabulary, tokenizer
 from research.translation import Output
 from tests import test_conv_seq2seq, test_transformer
 from tests.seq2seq import batch, sentences, variables
@@ -25,15 +25,16 @@ from tests.test_cli import call, refused
 from tests.test_run import write
 
 
-def words(*known: str) -> Words:
-    return Words(Vocabulary(SENTENCE + known, SENTENCE), str.split, " ".join)
+def words(*known: str, split=str.split) -> Words:
+    return Words(Vocabulary(SENTENCE + known, SENTENCE), split, " ".join)
 
 
 CODECS = {"source": words("the", "house"), "target": words("das", "haus")}
 
 
-def writer(codecs=CODECS, *, replace_unknown=True, dictionary=""):
-    return translation.writer(ConfigDict({"replace_unknown": replace_unknown, "dictionary": str(dictionary)}), codecs)
+def writer(codecs=CODECS, *, replace_unknown=True, dictionary="", lower=False):
+    options = ConfigDict({"replace_unknown": replace_unknown, "dictionary": str(dictionary)})
+    return translation.writer(options, codecs, lower=lower)
 
 
 # --- from hypotheses to text
@@ -48,6 +49,17 @@ def test_an_unknown_word_is_looked_up_or_else_copied(tmp_path):
     assert writer()(output, text) == "das Anna Karenina haus the"
     assert writer(replace_unknown=False)(output, text) == "das <unk> <unk> haus <unk>"
     assert writer()(Output([], 0.0, []), "") == ""
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_dictionary_is_in_any_case_where_sentences_are_lower_cased(tmp_path, lower):
+    """Its target words are left as they are; what it lacks is copied as the tokeniser gives it."""
+    (tmp_path / "words").write_text("Anna\tHanna\nanna\tHannah\nHOUSE\tHaus\n")
+    codecs = CODECS | {"source": words("the", split=tokenizer("blank", lower))}
+    found = writer(codecs, dictionary=tmp_path / "words", lower=lower)(
+        Output([UNKNOWN] * 4, 0.0, [0, 1, 2, 3]), "Anna House HOUSE Karenina"
+    )
+    assert found == ("Hanna Haus Haus karenina" if lower else "Hanna House Haus Karenina")
 
 
 def test_what_lies_beyond_the_source_replaces_nothing():
