@@ -1,21 +1,23 @@
 """Times a paper's training step (and decoding) against PyTorch on this machine, in one interleaved run.
 
-Every framework runs in a process of its own with the same allocator settings; they take turns, `--steps` steps a turn,
+Every framework runs in a process of its own with the same allocator settings; they take turns of some steps each,
 so that a machine whose speed drifts treats all alike. Printed are the medians over the turns, our ratio to the faster
 of PyTorch's two, resident memory, and the time from the start of a process to the end of its first step, with an empty
 and with a filled compilation cache. PyTorch is optional (tests/requirements.txt); without it only JAX is timed.
 """
 
 import contextlib
+import fnmatch
 import importlib
 import importlib.util
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments import cli
@@ -25,12 +27,13 @@ from research.errors import ConfigError
 
 EXAMPLES = """examples:
   python -m experiments.benchmark textcnn
-  python -m experiments.benchmark textcnn --rounds 30 --output experiments/results/textcnn/benchmark.json"""
+  python -m experiments.benchmark textcnn --rounds 30 --output experiments/results/textcnn/benchmark.json
+  python -m experiments.benchmark side_by_side --kinds 'train *' --rounds 5"""
 
 
 @contextlib.contextmanager
-def worker(paper: str, name: str, kind: str, cache: str) -> Iterator[tuple[subprocess.Popen, float]]:
-    """A running worker and the seconds it took to its first step."""
+def worker(paper: str, name: str, kind: str, cache: str) -> Iterator[tuple[subprocess.Popen, dict]]:
+    """A running worker and what it says of itself: the seconds it took to its first step, and perhaps more."""
     words = [sys.executable, "-m", f"experiments.benchmarks.{paper}", name, kind]
     variables = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
@@ -38,7 +41,7 @@ def worker(paper: str, name: str, kind: str, cache: str) -> Iterator[tuple[subpr
         line = process.stdout.readline()
         if not line:
             raise ConfigError(f"the worker '{name}' ended before its first step; its message stands above")
-        yield process, json.loads(line)["first_step_seconds"]
+        yield process, json.loads(line)
     finally:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -86,11 +89,11 @@ def compare(paper: str, names: Sequence[str], kind: str, rounds: int, steps: int
             "median_ms": statistics.median(times),
             "min_ms": min(times),
             "max_ms": max(times),
-            "first_step_seconds": started[name][1],
+            **started[name][1],
             "resident_mib": [round(turn["resident_mib"]) for turn in turns[name]],
             "peak_mib": round(turns[name][-1]["peak_mib"]),
         }
-    found[names[0]]["first_step_seconds_cached"] = warm
+    found[names[0]]["first_step_seconds_cached"] = warm["first_step_seconds"]
     return found
 
 
@@ -113,33 +116,49 @@ def show(kind: str, found: dict) -> float | None:
     return ratio
 
 
+def chosen(kinds: Mapping[str, tuple], patterns: str) -> dict[str, tuple]:
+    """Those of `kinds` that a comma-separated list of names or patterns (`train *`) names; all where it is empty.
+
+    Raises:
+        ConfigError: a name or pattern matches nothing."""
+    names = [part.strip() for part in patterns.split(",")] if patterns else ["*"]
+    for name in names:
+        if not fnmatch.filter(kinds, name):
+            raise ConfigError(f"--kinds: there is no '{name}'; there are {', '.join(kinds)}")
+    return {kind: entry for kind, entry in kinds.items() if any(fnmatch.fnmatch(kind, name) for name in names)}
+
+
 def main(argv: Sequence[str]) -> None:
     others = ("__init__", "worker", "translation")
     papers = sorted(p.stem for p in (Path(__file__).parent / "benchmarks").glob("*.py") if p.stem not in others)
     parser = cli.parser("benchmark", __doc__, EXAMPLES)
     parser.add_argument("paper", choices=papers, help="whose steps; side_by_side: the translators' against one another")
     parser.add_argument("--rounds", type=int, default=15, help="turns of every framework (default: 15)")
-    parser.add_argument("--steps", type=int, default=20, help="steps a turn (default: 20)")
+    parser.add_argument("--steps", type=int, help="steps a turn (default: what suits the kind of work, 1 to 20)")
+    parser.add_argument("--kinds", default="", help="kinds of work: names or patterns with commas (default: all)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures; side_by_side draws FILE.png beside it")
     flags = parser.parse_args(argv)
-    if flags.rounds < 1 or flags.steps < 1:
+    if flags.rounds < 1 or (flags.steps is not None and flags.steps < 1):
         raise ConfigError("--rounds and --steps must be at least 1")
     if flags.output and not flags.output.parent.is_dir():
         raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     paper = importlib.import_module(f"experiments.benchmarks.{flags.paper}")
+    asked = chosen(paper.KINDS, flags.kinds)
     without = importlib.util.find_spec("torch") is None
-    if without:
+    if without and any(name.startswith("torch") for workers, _ in asked.values() for name in workers):
         print("PyTorch is skipped: it is not installed (pip install -r tests/requirements.txt)", file=sys.stderr)
     kinds = {}
-    for kind, (workers, steps) in paper.KINDS.items():
+    for kind, (workers, steps) in asked.items():
         names = [name for name in workers if not (without and name.startswith("torch"))]
-        found = compare(flags.paper, names, kind, flags.rounds, steps or flags.steps)
+        found = compare(flags.paper, names, kind, flags.rounds, flags.steps or steps)
         kinds[kind] = {"workers": found, "ratio": show(kind, found)}
         if words := getattr(paper, "WORDS", {}).get(kind):
             kinds[kind]["words"] = words
     if flags.output:
-        command = f"python -m experiments.benchmark {flags.paper} --rounds {flags.rounds} --steps {flags.steps}"
-        record = {"paper": flags.paper, "command": command, "kinds": kinds, "environment": environment()}
+        words = ["python", "-m", "experiments.benchmark", flags.paper, "--rounds", str(flags.rounds)]
+        words += ["--steps", str(flags.steps)] if flags.steps else []
+        words += ["--kinds", flags.kinds] if flags.kinds else []
+        record = {"paper": flags.paper, "command": shlex.join(words), "kinds": kinds, "environment": environment()}
         write_json(flags.output, record)
         if any(kind.startswith("train ") for kind in kinds):
             from experiments.plots import length_plot

@@ -277,8 +277,18 @@ def ablation_table(study: Mapping) -> str:
     )
 
 
-def benchmark_table(benchmark: Mapping) -> str:
-    """One line a kind of batch and framework of `benchmark.json`, and the command."""
+def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot: str = "") -> str:
+    """One line a kind of work and framework of `benchmark.json`, and the command; where models are compared instead of
+    frameworks, first one line a model with its size and BLEU.
+
+    Args:
+        benchmark: content of the file.
+        bleu: configuration -> lower-cased BLEU of its committed result.
+        link: what stands before a path of the repository in a link, such as "../".
+        plot: path of its plot, if there is one.
+    """
+    workers = [row for measured in benchmark["kinds"].values() for row in measured["workers"].values()]
+    models = {row["config"]: row for row in workers if "config" in row}
     rows = []
     for kind, measured in benchmark["kinds"].items():
         for name, row in measured["workers"].items():
@@ -293,8 +303,8 @@ def benchmark_table(benchmark: Mapping) -> str:
                 [kind, name, spread, words, ratio, first, memory, f"{row['peak_mib']:,}" if "peak_mib" in row else ""]
             )
     head = [
-        "batches",
-        "framework",
+        "work" if models else "batches",
+        "model" if models else "framework",
         "ms a step: median (range)",
         "target words/s",
         "ratio",
@@ -304,18 +314,26 @@ def benchmark_table(benchmark: Mapping) -> str:
     ]
     used = [n for n in range(len(head)) if any(row[n] for row in rows)]
     head, rows = [head[n] for n in used], [[row[n] for n in used] for row in rows]
-    return (
-        "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch. "
-        f"Measured on {machine_text(benchmark['environment'])}.\n\n"
-        f"{table(head, rows, 2)}\n```\n{benchmark['command']}\n```\n"
-    )
+    about = "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch."
+    if models:
+        about = "Models in processes of their own, taking turns; parameters are those of the models that were timed."
+    sizes = [[_linked(config, link), f"{row['params']:,}", bleu.get(config, "–")] for config, row in models.items()]
+    about += f" Measured on {machine_text(benchmark['environment'])}.\n\n"
+    about += f"{table(['model', 'parameters', METRICS['bleu_lc']], sizes, 1)}\n" if models else ""
+    shown = f"\n![Training by sentence length, and decoding: words and time]({link}{plot})\n" if plot else ""
+    return f"{about}{table(head, rows, 2)}\n```\n{benchmark['command']}\n```\n{shown}"
+
+
+def _linked(config: str, link: str) -> str:
+    """A configuration's short name, linked to it."""
+    return f"[{config.removeprefix('configs/').removesuffix('.py')}]({link}{config})"
 
 
 def describe_table(found: Sequence[Mapping], link: str) -> str:
     """One line a configuration of `describe_*.json`, and the commands. link: the way from the document to the root."""
     rows = [
         [
-            f"[{one['config'].removeprefix('configs/').removesuffix('.py')}]({link}{one['config']})",
+            _linked(one["config"], link),
             f"{one['params']:,}",
             f"{one['flops_per_token'] / 1e6:,.0f} million",
             f"{one['tokens']:,} positions in {one['seconds']:.1f} s on {machine_text(one['environment'])}",
@@ -366,6 +384,10 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
     """
     papers = sorted(path.name for path in (root / "configs").iterdir() if path.is_dir() and path.name[0] not in "._")
     found = {paper: _read_paper(root, paper) for paper in papers}
+    bleu = {}
+    for result in (one for results, *_ in found.values() for one in results.values()):
+        if stored := result["metrics"][headline_split(result["metrics"])].get("bleu_lc"):
+            bleu[result["config"]] = spread_text(stored)
     documents = {}
     for path in [root / "README.md", *(root / "paper_notes" / f"{paper}.md" for paper in papers)]:
         if not path.is_file():
@@ -376,7 +398,8 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
             link = "" if path.parent == root else "../"
             blocks["results", paper] = results_table(results, root, link) if results else "No measured result yet.\n"
             blocks["ablation", paper] = "\n".join(map(ablation_table, studies)) or "No measured ablation yet.\n"
-            blocks["benchmark", paper] = "\n".join(map(benchmark_table, benchmarks)) or "Not measured yet.\n"
+            tables = [benchmark_table(one, bleu, link, plot) for plot, one in benchmarks]
+            blocks["benchmark", paper] = "\n".join(tables) or "Not measured yet.\n"
             blocks["describe", paper] = describe_table(described, link) if described else "Not measured yet.\n"
             needed = ["results"] * bool(here and results) + ["ablation"] * bool(path.stem == paper and studies)
             for kind in needed:
@@ -391,11 +414,14 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
     return documents
 
 
-def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], list[dict], list[dict]]:
-    """The results of a paper by run, its ablation studies, its benchmarks and the configurations described."""
+def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], list[tuple[str, dict]], list[dict]]:
+    """The results of a paper by run, its ablation studies, its benchmarks, each behind the path of its plot or nothing,
+    and the configurations described."""
     paths = sorted((root / "experiments" / "results" / paper).glob("*.json"))
     studies = [read_json(path, STUDY_KEYS) for path in paths if path.stem.startswith("ablation")]
-    benchmarks = [read_json(path, BENCHMARK_KEYS) for path in paths if path.stem.startswith("benchmark")]
+    plots = {path: path.with_suffix(".png") for path in paths if path.stem.startswith("benchmark")}
+    shown = lambda plot: plot.relative_to(root).as_posix() if plot.is_file() else ""
+    benchmarks = [(shown(plot), read_json(path, BENCHMARK_KEYS)) for path, plot in plots.items()]
     described = [read_json(path, DESCRIBE_KEYS) for path in paths if path.stem.startswith("describe")]
     runs = [path for path in paths if not path.stem.startswith(("ablation", "benchmark", "describe"))]
     return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks, described
@@ -444,7 +470,7 @@ def main(argv: Sequence[str], root: Path = ROOT) -> None:
   <!-- results:begin textcnn -->
   <!-- results:end textcnn -->
 with `ablation` for `results` where an ablation study is to stand (experiments/results/<paper>/ablation*.json, a copy
-of the study's W/ablation.json), `benchmark` (experiments/results/<paper>/benchmark.json) or `describe`
+of the study's W/ablation.json), `benchmark` (experiments/results/<paper>/benchmark*.json) or `describe`
 (describe_*.json there, written by experiments.describe).
 
 examples:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments import plots
 from experiments.ablate import write_atomically
+from experiments.plots import length_plot
 from experiments.report import fill, headline_split, machine_text, main, p_text, published, time_text
 from experiments.statistics import summary
 from research.errors import DataError
@@ -188,6 +190,80 @@ def test_an_ablation_stands_in_the_note(root):
     (root / "paper_notes/toy.md").write_text(MARKERS)
     with pytest.raises(DataError, match=r"paper_notes/toy\.md: no line '<!-- ablation:begin toy -->'"):
         main([], root)
+
+
+def timed(median: float, **more) -> dict:
+    row = {"median_ms": median, "min_ms": median - 1, "max_ms": median + 2, "first_step_seconds": 3.0}
+    return row | {"resident_mib": [700, 800], "peak_mib": 1200, **more}
+
+
+SIDE_BY_SIDE = {
+    "paper": "side_by_side",
+    "command": "python -m experiments.benchmark side_by_side --rounds 3",
+    "environment": {"platform": "cpu", "cpu": "Z80", "cores": 2},
+    "kinds": {
+        kind: {
+            "workers": {
+                "ours": timed(50.0 * scale, config="configs/toy/mr.py", params=1234, first_step_seconds_cached=2.0),
+                "theirs": timed(100.0, config="configs/toy/other.py", params=5678),
+            },
+            "ratio": None,
+            "words": 4096,
+        }
+        for scale, kind in enumerate(("train 16", "train 512", "decode 1 beam 5"), 1)
+    },
+}
+
+
+def test_models_side_by_side_have_parameters_bleu_and_words_a_second(root):
+    """4,096 words in 50 ms are 81,920 a second. BLEU is that of the model's own result, where there is one."""
+    path = root / "paper_notes/toy.md"
+    path.write_text(f"{MARKERS}{ABLATION}<!-- benchmark:begin toy -->\n<!-- benchmark:end toy -->\n")
+    store(root, "mr", result("mr", metrics={"test": {"bleu_lc": summary([36.0, 37.0])}}))
+    store(root, "benchmark_side_by_side", SIDE_BY_SIDE)
+    main([], root)
+    note = path.read_text()
+    assert "Models in processes of their own" in note and "PyTorch" not in note and "ratio:" not in note
+    assert "| model | parameters | BLEU (lower-cased) |\n| --- | ---: | ---: |\n" in note
+    assert "| [toy/mr](../configs/toy/mr.py) | 1,234 | 36.50 ± 0.71 |\n" in note
+    assert "| [toy/other](../configs/toy/other.py) | 5,678 | – |\n" in note
+    assert "| work | model | ms a step: median (range) | target words/s | start to first step |" in note
+    first = "3.0 s (2.0 s with the compilation cache)"
+    assert f"| train 16 | ours | 50.0 (49.0 to 52.0) | 81,920 | {first} | 700, 800 | 1,200 |\n" in note
+    assert "| decode 1 beam 5 | theirs | 100.0 (99.0 to 102.0) | 40,960 | 3.0 s | 700, 800 | 1,200 |\n" in note
+    assert "Measured on Z80, 2 cores." in note and f"```\n{SIDE_BY_SIDE['command']}\n```\n" in note and "![" not in note
+
+    plot = "experiments/results/toy/benchmark_side_by_side.png"
+    length_plot(SIDE_BY_SIDE, root / plot)
+    assert (root / plot).read_bytes().startswith(b"\x89PNG")
+    main([], root)
+    assert f"](../{plot})\n<!-- benchmark:end toy -->" in path.read_text()
+
+
+def test_frameworks_have_a_ratio(root):
+    path = root / "paper_notes/toy.md"
+    path.write_text(f"{MARKERS}{ABLATION}<!-- benchmark:begin toy -->\n<!-- benchmark:end toy -->\n")
+    kinds = {"train": {"workers": {"jax": timed(50.0), "torch eager": timed(100.0)}, "ratio": 0.5}}
+    store(root, "benchmark", SIDE_BY_SIDE | {"kinds": kinds})
+    main([], root)
+    note = path.read_text().partition("benchmark:begin")[2]
+    assert "Frameworks in processes of their own" in note and "parameters" not in note
+    assert "| batches | framework | ms a step: median (range) | ratio | start to first step |" in note
+    assert "| train | jax | 50.0 (49.0 to 52.0) | 0.50 | 3.0 s | 700, 800 | 1,200 |\n" in note
+
+
+def test_costs_by_length_are_drawn_whatever_was_timed(tmp_path, monkeypatch):
+    """Of µs a word, 50,000 / 4,096 = 12.2 and 24.4 for ours; without any decoding as well."""
+    drawn = []
+    monkeypatch.setattr(plots.plt, "close", drawn.append)
+    for kinds in (["train 16", "train 512", "decode 1 beam 5"], ["train 16"]):
+        length_plot(SIDE_BY_SIDE | {"kinds": {kind: SIDE_BY_SIDE["kinds"][kind] for kind in kinds}}, tmp_path / "x.png")
+    left, right = drawn[0].axes
+    assert [line.get_label() for line in left.lines] == ["ours", "theirs"]
+    assert [line.get_xdata().tolist() for line in left.lines] == [[16, 512]] * 2
+    assert left.lines[0].get_ydata().tolist() == pytest.approx([50000 / 4096, 100000 / 4096])
+    assert [bar.get_width() for bar in right.patches] == pytest.approx([4096 / 0.15, 4096 / 0.1])
+    assert [len(axis.lines) for axis in drawn[1].axes] == [2, 0]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ KINDS = {
     "train": (("jax", "torch eager", "torch compiled"), 4),
     "greedy": (("jax", "jax recomputing"), 2),
 }
-"""Kind of work -> who does it, ours first, and steps a turn (0: --steps)."""
+"""Kind of work -> who does it, ours first, and steps a turn unless --steps says otherwise."""
 
 
 def _config():

@@ -1,7 +1,7 @@
 """The two models of translation on the same batches: configs/{transformer,conv_seq2seq}/multi30k_de_en.py with a common
 vocabulary of 8,000 entries.
 
-`train 16` to `train 512`: a training step on pairs of so many tokens on either side, 4,096 tokens a side. `decode 1,
+`train 16` to `train 512`: a training step on pairs of so many tokens on either side, 4,096 tokens a side. `decode 1
 beam 5`: one sentence of 24 tokens (or 64 at once), 32 steps, whose end is held back.
 """
 
@@ -11,40 +11,36 @@ import sys
 import time
 
 from experiments import cli
-from experiments.benchmarks.translation import jax_decoding, jax_training
+from experiments.benchmarks.translation import jax_decoding, jax_training, parameters
 from experiments.benchmarks.worker import serve
 
 MODELS = ("conv_seq2seq", "transformer")
 TOKENS = 4096  # of a training step, on either side
 LENGTHS = (16, 32, 64, 128, 256, 512)
 STEPS = 32
-DECODED = {f"decode {batch}, beam {beam}": batch for batch in (1, 64) for beam in (1, 5)}
+DECODED = {f"decode {batch} beam {beam}": batch for batch in (1, 64) for beam in (1, 5)}
 KINDS = {f"train {length}": (MODELS, 1) for length in LENGTHS} | {
     kind: (MODELS, 16 if batch == 1 else 1) for kind, batch in DECODED.items()
 }
-"""Kind of work -> who does it, and steps a turn."""
+"""Kind of work -> who does it, and steps a turn unless --steps says otherwise."""
 
 WORDS = {f"train {length}": TOKENS for length in LENGTHS} | {kind: batch * STEPS for kind, batch in DECODED.items()}
 """Target words of a step."""
-
-
-def _config(paper: str):
-    config = importlib.import_module(f"configs.{paper}.multi30k_de_en").get_config()
-    config.data.subword_size = 8000
-    return config
 
 
 def main(worker: str, kind: str) -> None:
     began = time.perf_counter()
     cli.keep_freed_memory()
     cli.set_up_jax()
-    config, numbers = _config(worker), [int(number) for number in re.findall(r"\d+", kind)]
+    config = importlib.import_module(f"configs.{worker}.multi30k_de_en").get_config()
+    numbers = [int(number) for number in re.findall(r"\d+", kind)]
     if kind.startswith("train"):
         run = jax_training(config, TOKENS // numbers[0], numbers[0])
     else:
         run = jax_decoding(config, sentences=numbers[0], beam=numbers[1], steps=STEPS)
     run(1)
-    serve(run, time.perf_counter() - began)
+    facts = {"config": f"configs/{worker}/multi30k_de_en.py", "params": parameters(config)}
+    serve(run, time.perf_counter() - began, **facts)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from experiments.benchmarks.worker import serve
 
 V, K, L, B, N, CLASSES = 18767, 300, 56, 50, 2000, 2
 KERNELS, FILTERS = (3, 4, 5), 100
-KINDS = dict.fromkeys(("full", "sentences"), (("jax", "torch eager", "torch compiled"), 0))
-"""Kind of work -> who does it, ours first, and steps a turn (0: --steps)."""
+KINDS = dict.fromkeys(("full", "sentences"), (("jax", "torch eager", "torch compiled"), 20))
+"""Kind of work -> who does it, ours first, and steps a turn unless --steps says otherwise."""
 
 
 def examples(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ KINDS = {
     "greedy": (("jax", "jax recomputing", "torch eager"), 2),
     "beam 4": (("jax", "torch eager"), 1),
 }
-"""Kind of work -> who does it, ours first, and steps a turn (0: --steps)."""
+"""Kind of work -> who does it, ours first, and steps a turn unless --steps says otherwise."""
 
 
 def _config():

@@ -5,6 +5,7 @@ A step takes B pairs of L tokens on either side, of N, with the masks that paddi
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -21,6 +22,17 @@ def examples(length: int = L) -> dict[str, np.ndarray]:
     for text in texts.values():
         text[:, -1] = 3
     return texts
+
+
+def parameters(config) -> int:
+    """Of the model, with the V entries that are timed."""
+    import jax
+
+    from research.tasks import make_task, shapes
+
+    task = make_task(config, sizes={"source": V, "target": V})
+    variables = shapes(task, (("source", L), ("target", L)))
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
 
 
 def jax_training(config, rows: int = B, length: int = L):

@@ -15,10 +15,10 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def serve(run: Callable[[int], None], first_step_seconds: float) -> None:
+def serve(run: Callable[[int], None], first_step_seconds: float, **facts) -> None:
     """Answers each line `n` on standard input with one of JSON: seconds that `run(n)` took, resident MiB, and the most
-    that was resident at any time."""
-    print(json.dumps({"first_step_seconds": first_step_seconds}), flush=True)
+    that was resident at any time. facts: what else the record is to hold of the worker."""
+    print(json.dumps({"first_step_seconds": first_step_seconds, **facts}), flush=True)
     for line in sys.stdin:
         began = time.perf_counter()
         run(int(line))
