@@ -91,6 +91,49 @@ def more_positions_than_the_table_has_are_refused(net, values):
         jax.eval_shape(lambda: search(net, values, short, short, Search(beam=1, extra=2)))
 
 
+# The reference framework
+
+
+def torch_inputs(examples):
+    """Of a batch: source, target, inputs, which begin with <s>, and the masks of source and target, for PyTorch."""
+    import torch
+
+    source, target = (torch.tensor(np.array(examples.tokens[role])).long() for role in ("source", "target"))
+    lengths = (torch.tensor(np.array(examples.lengths[role])) for role in ("source", "target"))
+    masks = (torch.arange(x.shape[1]) < length[:, None] for x, length in zip((source, target), lengths))
+    return source, target, torch.cat([torch.full((len(target), 1), BOS), target[:, :-1]], 1), *masks
+
+
+def pytorch_agrees(net, ours, examples, hidden, readout):
+    """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array.
+
+    ours: what `get` gives of the reference's parameters, under our names. hidden, readout: the reference's states, and
+    what makes logits of them."""
+    import torch
+
+    source, target, inputs, source_mask, target_mask = torch_inputs(examples)
+    options = {"reduction": "sum", "label_smoothing": 0.1}
+    loss = torch.nn.functional.cross_entropy(readout(hidden[target_mask]), target[target_mask], **options)
+    loss.backward()
+    task = Translation(net, 0.1)
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), ours(lambda x: x.detach().numpy().copy()))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, variables(net)["params"])
+    mask = target_mask.numpy()
+    segments = source_mask.int().numpy(), mask.astype(np.int32)
+
+    @jax.jit
+    def run(params):
+        states = net.apply({"params": params}, source.numpy(), segments[0], inputs.numpy(), segments[1])
+        return states, *jax.value_and_grad(lambda params: task.loss({"params": params}, examples, KEY)[0])(params)
+
+    states, total, gradients = run(params)
+    close(np.asarray(states)[mask], hidden.detach().numpy()[mask], 1e-5)
+    close(total, loss.item(), 1e-5)
+    wanted = ours(lambda x: x.grad.numpy())
+    assert min(np.abs(x).max() for x in jax.tree.leaves(wanted)) > 1e-4  # all take part
+    jax.tree.map(lambda one, other: close(one, other, 1e-5), gradients, wanted)
+
+
 # Padding and packing
 
 

@@ -1,5 +1,6 @@
 """ConvS2S against NumPy, PyTorch, hand-worked values, the paper's sizes, and itself cached, padded and packed."""
 
+import functools
 import importlib
 import math
 import pathlib
@@ -33,7 +34,6 @@ from research.errors import ConfigError
 from research.layers import attention_bias
 from research.optimizers import make_optimizer
 from research.tasks import Translation
-from research.text import BOS
 from research.train import init_state, train_step
 from tests.seq2seq import (
     BUCKET,
@@ -52,8 +52,10 @@ from tests.seq2seq import (
     numpy_layer_norm,
     packing_changes_nothing,
     padding_changes_nothing,
+    pytorch_agrees,
     sentences,
     the_cache_follows_its_beam,
+    torch_inputs,
 )
 from tests.seq2seq import variables as drawn
 
@@ -541,6 +543,18 @@ def test_the_variance_stays_through_fifteen_layers(dropout):
 # The reference framework
 
 
+def from_pytorch(get, *, modules, tables):
+    """Parameters, or gradients, of PyTorch's weight-normalised maps and of its tables, both by our names. get: a
+    parameter's array."""
+    found = {name: get(x) for name, x in tables.items()}
+    for name, module in modules.items():
+        g, v = (getattr(module.parametrizations.weight, f"original{n}") for n in range(2))
+        v = get(v).T  # inputs by outputs, of a convolution by neighbours, side by side
+        v = v.reshape(-1, v.shape[-1])
+        found |= {f"{name}/v": v, f"{name}/g": get(g).ravel(), f"{name}/bias": get(module.bias)}
+    return unflatten_dict(found, sep="/")
+
+
 def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients():
     """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array. PyTorch
     computes in float64, with its own convolution, gate and weight normalisation, over padded sentences."""
@@ -581,23 +595,8 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients():
         x.data = torch.nn.init.normal_(x.data, 0.0, 0.7).double()
         x.requires_grad_()
 
-    def ours(get):
-        """Their parameters, or gradients, under our names."""
-        found = {}
-        for name, module in made.items():
-            g, v = (getattr(module.parametrizations.weight, f"original{n}") for n in range(2))
-            v = get(v).T  # inputs by outputs, of a convolution by neighbours, side by side
-            v = v.reshape(-1, v.shape[-1])
-            found |= {f"{name}/v": v, f"{name}/g": get(g).ravel(), f"{name}/bias": get(module.bias)}
-        return unflatten_dict(found | {name: get(x) for name, x in tables.items()}, sep="/")
-
     examples = batch(sentences(6, 2, 4), sentences(3, 6, 1, seed=1))
-    tensor = lambda x: torch.tensor(np.array(x))
-    source, target = (tensor(examples.tokens[role]).long() for role in ("source", "target"))
-    source_mask, target_mask = (
-        torch.arange(6) < tensor(examples.lengths[role])[:, None] for role in ("source", "target")
-    )
-    inputs = torch.cat([torch.full((3, 1), BOS), target[:, :-1]], 1)
+    source, _, inputs, source_mask, _ = torch_inputs(examples)
     embed = lambda side, tokens: tables[f"embed_{side}/words"][tokens] + tables[f"embed_{side}/positions"][:6]
 
     def block(name: str, x):
@@ -627,29 +626,11 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients():
             y = (made[f"{name}/memory_attention/leave"](c) + y) * HALF
         x = residual(name, x, y)
     hidden = made["leave_decoder"](x)
-    logits = made["classify"](hidden)[target_mask]
-    loss = F.cross_entropy(logits, target[target_mask], reduction="sum", label_smoothing=0.1)
-    loss.backward()
 
     spell = lambda layers: tuple(f"{channels}x{kernel}" for channels, kernel in layers)
     net = model(spell(encoder), spell(decoder), attention=attending, embedding=embedding, output=size)
-    task = Translation(net, 0.1)
-    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), ours(lambda x: x.detach().numpy().copy()))
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, drawn(net)["params"])
-    mask = target_mask.numpy()
-    segments = (source_mask.int().numpy(), mask.astype(np.int32))
-
-    @jax.jit
-    def run(params):
-        states = net.apply({"params": params}, source.numpy(), segments[0], inputs.numpy(), segments[1])
-        return states, *jax.value_and_grad(lambda params: task.loss({"params": params}, examples, KEY)[0])(params)
-
-    states, total, gradients = run(params)
-    close(np.asarray(states)[mask], hidden.detach().numpy()[mask], 1e-5)
-    close(total, loss.item(), 1e-5)
-    wanted = ours(lambda x: x.grad.numpy())
-    assert min(np.abs(x).max() for x in jax.tree.leaves(wanted)) > 1e-4  # all take part
-    jax.tree.map(lambda one, other: close(one, other, 1e-5), gradients, wanted)
+    ours = functools.partial(from_pytorch, modules=made, tables=tables)
+    pytorch_agrees(net, ours, examples, hidden, made["classify"])
 
 
 # Dropout

@@ -43,8 +43,10 @@ from tests.seq2seq import (
     packing_changes_nothing,
     padded,
     padding_changes_nothing,
+    pytorch_agrees,
     sentences,
     the_cache_follows_its_beam,
+    torch_inputs,
     variables,
 )
 
@@ -451,6 +453,36 @@ def test_more_positions_than_the_learned_table_has_are_refused():
 # The reference framework
 
 
+def from_pytorch(get, *, table, encoder, decoder, pre_norm: bool):
+    """Parameters, or gradients, of PyTorch's layers under our names. get: a parameter's array."""
+
+    def attention(module):
+        query, key, value = np.split(get(module.in_proj_weight), 3)
+        matrices = {"query": query, "key": key, "value": value, "output": get(module.out_proj.weight)}
+        return {name: matrix.T for name, matrix in matrices.items()}
+
+    linear = lambda module: {"kernel": get(module.weight).T, "bias": get(module.bias)}
+    layer_norm = lambda module: {"layer": {"scale": get(module.weight), "bias": get(module.bias)}}
+
+    def layer(module, memory: bool):
+        attentions = {"attention": module.self_attn}
+        arounds = {"around_attention": module.norm1, "around_feed_forward": module.norm2}
+        if memory:
+            attentions["memory_attention"] = module.multihead_attn
+            arounds |= {"around_memory": module.norm2, "around_feed_forward": module.norm3}
+        return {
+            **{name: attention(one) for name, one in attentions.items()},
+            **{name: {"norm": layer_norm(one)} for name, one in arounds.items()},
+            "feed_forward": {"inner": linear(module.linear1), "outer": linear(module.linear2)},
+        }
+
+    def stack(module, memory: bool):
+        tree = {f"layers_{number}": layer(one, memory) for number, one in enumerate(module.layers)}
+        return tree | ({"norm": layer_norm(module.norm)} if pre_norm else {})
+
+    return {"embedding": get(table), "encoder": stack(encoder, False), "decoder": stack(decoder, True)}
+
+
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_norm):
     """Hidden states, loss with label smoothing, and every gradient, to 1e-5 of the largest value of each array."""
@@ -470,42 +502,9 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_nor
         if name.endswith(("in_proj_bias", "out_proj.bias")):  # which the paper's formula lacks
             nn.init.zeros_(parameter)
 
-    def ours(get):
-        """Their parameters, or gradients, under our names."""
-
-        def attention(module):
-            query, key, value = np.split(get(module.in_proj_weight), 3)
-            matrices = {"query": query, "key": key, "value": value, "output": get(module.out_proj.weight)}
-            return {name: matrix.T for name, matrix in matrices.items()}
-
-        linear = lambda module: {"kernel": get(module.weight).T, "bias": get(module.bias)}
-        layer_norm = lambda module: {"layer": {"scale": get(module.weight), "bias": get(module.bias)}}
-
-        def layer(module, memory: bool):
-            attentions = {"attention": module.self_attn}
-            arounds = {"around_attention": module.norm1, "around_feed_forward": module.norm2}
-            if memory:
-                attentions["memory_attention"] = module.multihead_attn
-                arounds |= {"around_memory": module.norm2, "around_feed_forward": module.norm3}
-            return {
-                **{name: attention(one) for name, one in attentions.items()},
-                **{name: {"norm": layer_norm(one)} for name, one in arounds.items()},
-                "feed_forward": {"inner": linear(module.linear1), "outer": linear(module.linear2)},
-            }
-
-        def stack(module, memory: bool):
-            tree = {f"layers_{number}": layer(one, memory) for number, one in enumerate(module.layers)}
-            return tree | ({"norm": layer_norm(module.norm)} if pre_norm else {})
-
-        return {"embedding": get(table), "encoder": stack(encoder, False), "decoder": stack(decoder, True)}
-
+    ours = functools.partial(from_pytorch, table=table, encoder=encoder, decoder=decoder, pre_norm=pre_norm)
     examples = batch(sentences(6, 2, 4), sentences(3, 6, 1, seed=1))
-    tensor = lambda x: torch.tensor(np.array(x))
-    source, target = (tensor(examples.tokens[role]).long() for role in ("source", "target"))
-    source_mask, target_mask = (
-        torch.arange(6) < tensor(examples.lengths[role])[:, None] for role in ("source", "target")
-    )
-    inputs = torch.cat([torch.full((3, 1), BOS), target[:, :-1]], 1)
+    source, _, inputs, source_mask, target_mask = torch_inputs(examples)
     angle = np.arange(6)[:, None] / 10000.0 ** (np.arange(4) / 4)
     positions = torch.tensor(np.stack([np.sin(angle), np.cos(angle)], -1).reshape(6, 8), dtype=torch.float32)
     embed = lambda tokens: table[tokens] * math.sqrt(8) + positions
@@ -517,28 +516,7 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients(pre_nor
         tgt_key_padding_mask=~target_mask,
         memory_key_padding_mask=~source_mask,
     )
-    logits = hidden[target_mask] @ table.T
-    loss = nn.functional.cross_entropy(logits, target[target_mask], reduction="sum", label_smoothing=0.1)
-    loss.backward()
-
-    net = model(pre_norm=pre_norm)
-    task = Translation(net, 0.1)
-    params = jax.tree.map(jnp.asarray, ours(lambda x: x.detach().numpy().copy()))
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, variables(net)["params"])
-    mask = target_mask.numpy()
-    segments = (source_mask.int().numpy(), mask.astype(np.int32))
-
-    @jax.jit
-    def run(params):
-        states = net.apply({"params": params}, source.numpy(), segments[0], inputs.numpy(), segments[1])
-        return states, *jax.value_and_grad(lambda params: task.loss({"params": params}, examples, KEY)[0])(params)
-
-    states, total, gradients = run(params)
-    close(np.asarray(states)[mask], hidden.detach().numpy()[mask], 1e-5)
-    close(total, loss.item(), 1e-5)
-    wanted = ours(lambda x: x.grad.numpy())
-    assert min(np.abs(x).max() for x in jax.tree.leaves(wanted)) > 1e-4  # all take part
-    jax.tree.map(lambda one, other: close(one, other, 1e-5), gradients, wanted)
+    pytorch_agrees(model(pre_norm=pre_norm), ours, examples, hidden, lambda states: states @ table.T)
 
 
 # Decoding

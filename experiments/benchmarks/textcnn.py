@@ -66,9 +66,8 @@ def jax_worker(kind: str):
     return run
 
 
-def torch_worker(kind: str, compiled: bool):
-    """The same step in PyTorch: pads as ids, max before ReLU, Adadelta over lists of tensors, fastest of what we tried;
-    compiled: forward and backward pass and the optimiser's step, each."""
+def torch_model():
+    """The same model in PyTorch: pads as ids, max before ReLU."""
     import torch
     from torch import nn
 
@@ -90,7 +89,15 @@ def torch_worker(kind: str, compiled: bool):
                 z.append(torch.relu(c.masked_fill(outside[:, None], -torch.inf).amax(2)))
             return self.softmax(self.dropout(torch.cat(z, 1)))
 
-    model = TextCNN()
+    return TextCNN()
+
+
+def torch_worker(kind: str, compiled: bool):
+    """The same step in PyTorch: Adadelta over lists of tensors, fastest of what we tried; compiled: forward and
+    backward pass and the optimiser's step, each."""
+    import torch
+
+    model = torch_model()
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0, rho=0.95, eps=1e-6, foreach=True)
     tokens, lengths, labels = (torch.from_numpy(x).long() for x in examples(kind))
     order = batches()
@@ -108,7 +115,7 @@ def torch_worker(kind: str, compiled: bool):
         for _ in range(steps):
             chosen = torch.from_numpy(next(order))
             optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(network(tokens[chosen], lengths[chosen]), labels[chosen]).backward()
+            torch.nn.functional.cross_entropy(network(tokens[chosen], lengths[chosen]), labels[chosen]).backward()
             update()
 
     return run

@@ -2,9 +2,10 @@
 
 `train`: a step on 128 pairs of 24 tokens on either side, with the masks that padding would need, dropout 0.1, label
 smoothing 0.1, Adam with the schedule, in float32; `nn.Transformer` also has dropout on attention weights and inside the
-feed-forward layers, which the paper has not. `greedy` and `beam 4`: 64 sentences of 24 tokens, 32 steps each, whose end
-is held back; one step is the batch. `jax recomputing` decodes without a cache, over the prefix rounded up to 8, 16, 24
-and 32 positions; PyTorch's `nn.Transformer` has no cache and recomputes the prefix as it is.
+feed-forward layers, biases in the attention and one more normalisation a stack, which the paper has not. `greedy` and
+`beam 4`: 64 sentences of 24 tokens, 32 steps each, whose end is held back; one step is the batch. `jax recomputing`
+decodes without a cache, over the prefix rounded up to 8, 16, 24 and 32 positions; PyTorch's `nn.Transformer` has no
+cache and recomputes the prefix as it is.
 """
 
 import sys

@@ -1,0 +1,186 @@
+"""Benchmarks: PyTorch's models compute what ours do, and what is chosen, timed and stored is what was asked for."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.textcnn import mr
+from experiments import benchmark
+from experiments.benchmarks import conv_seq2seq, side_by_side, textcnn, transformer, translation
+from research.batches import Batch, Table, gather, make_buckets
+from research.tasks import make_task
+from tests import test_conv_seq2seq, test_transformer
+from tests.seq2seq import KEY, V, batch, close, sentences, torch_inputs
+from tests.test_cli import call, refused
+
+NO_TORCH = "tests/requirements.txt installs PyTorch for this comparison"
+
+
+# --- the models
+
+
+def sums_agree(task, ours, examples: Batch, loss, tolerance: float) -> None:
+    """Loss and every gradient. ours: what `get` gives of PyTorch's parameters, under our names."""
+    loss.backward()
+    params = jax.tree.map(jnp.asarray, ours(lambda x: x.detach().numpy().copy()))
+    slope = jax.jit(jax.value_and_grad(lambda params: task.loss({"params": params}, examples, KEY)[0]))
+    total, gradients = slope(params)
+    close(total, loss.item(), tolerance)
+    jax.tree.map(lambda one, other: close(one, other, tolerance), gradients, ours(lambda x: x.grad.numpy()))
+
+
+def translates_alike(module, net, ours, tolerance: float, **changes) -> None:
+    """What `net` makes of sources with padding, and what the model of the benchmark's configuration makes of them."""
+    import torch
+
+    config = module._config()
+    config.data.buckets = (64,)  # rows of the reference's tables of positions
+    config.model.update(changes)
+    examples = batch(sentences(6, 2, 4), sentences(6, 6, 6, seed=1))
+    source, target, inputs, *_ = torch_inputs(examples)
+    options = {"reduction": "sum", "label_smoothing": config.train.label_smoothing}
+    loss = torch.nn.functional.cross_entropy(net(source, inputs).flatten(0, 1), target.flatten(), **options)
+    sums_agree(make_task(config, sizes={"source": V, "target": V}), ours, examples, loss, tolerance)
+
+
+def small(module, monkeypatch, **sizes):
+    """The benchmark's PyTorch model, of other sizes."""
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    for name, size in {"V": V, **sizes}.items():
+        monkeypatch.setattr(module, name, size)
+    torch.manual_seed(0)
+    return module.torch_model()
+
+
+def test_conv_seq2seq_in_pytorch_is_the_model_that_is_timed(monkeypatch):
+    net = small(conv_seq2seq, monkeypatch, C=8, DROPOUT=0.0)
+    modules, tables = {"classify": net.classify}, {}
+    for name, side in (("encoder", "source"), ("decoder", "target")):
+        stack = getattr(net, name)
+        tables |= {f"embed_{side}/{kind}": getattr(stack, kind).weight for kind in ("words", "positions")}
+        modules |= {f"enter_{name}": stack.enter, f"leave_{name}": stack.leave}
+        modules |= {f"{name}_layers_{n}/block/convolution": one for n, one in enumerate(stack.convolutions)}
+        for end, maps in (("enter", stack.queries), ("leave", stack.contexts)):
+            modules |= {f"{name}_layers_{n}/memory_attention/{end}": one for n, one in enumerate(maps)}
+    ours = functools.partial(test_conv_seq2seq.from_pytorch, modules=modules, tables=tables)
+    translates_alike(conv_seq2seq, net, ours, 1e-5, max_length=64)
+
+
+def test_the_transformer_in_pytorch_is_the_model_that_is_timed(monkeypatch):
+    """But for the normalisation that `nn.Transformer` has at the end of each stack; at first, after another one, it
+    changes nothing."""
+    net = small(transformer, monkeypatch, D=8, FF=16, HEADS=2, LAYERS=2, DROPOUT=0.0)
+    stacks = {"encoder": net.transformer.encoder, "decoder": net.transformer.decoder}
+    tokens = np.arange(4, 12).reshape(2, 4)
+    run = lambda: net(*2 * [net.table.weight.new_tensor(tokens).long()]).detach().numpy()
+    wanted = run()
+    for stack in stacks.values():
+        stack.norm = None
+    close(run(), wanted, 1e-4)
+    ours = functools.partial(test_transformer.from_pytorch, table=net.table.weight, pre_norm=False, **stacks)
+    translates_alike(transformer, net, ours, 1e-4)
+
+
+def test_textcnn_in_pytorch_is_the_model_that_is_timed(monkeypatch):
+    net = small(textcnn, monkeypatch).train(False)
+    import torch
+
+    def ours(get):
+        found = {"embedding": get(net.embedding.weight)}
+        for n, one in enumerate(net.convolutions):
+            found |= {
+                f"convolution_{n}_kernel": get(one.weight).transpose(2, 1, 0),
+                f"convolution_{n}_bias": get(one.bias),
+            }
+        return found | {"softmax": {"kernel": get(net.softmax.weight).T, "bias": get(net.softmax.bias)}}
+
+    config = mr.get_config()
+    config.model.dropout = 0.0
+    rows, labels = sentences(6, 2, 4), [0, 1, 1]
+    bucket = make_buckets((6,), ("text",))[0]
+    table = Table.build({"text": rows}, labels, bucket)
+    index = np.arange(3)
+    examples = gather(table, index, np.ones(3, np.float32), index, bucket)
+    tokens, lengths = (torch.tensor(np.array(x["text"])).long() for x in (examples.tokens, examples.lengths))
+    loss = torch.nn.functional.cross_entropy(net(tokens, lengths), torch.tensor(labels), reduction="sum")
+    sums_agree(make_task(config, sizes={"text": V}, num_classes=textcnn.CLASSES), ours, examples, loss, 1e-5)
+
+
+# --- the command
+
+
+FOUND = {"jax": {"median_ms": 5.0, "min_ms": 4.0, "max_ms": 6.0, "first_step_seconds": 1.0, "resident_mib": [7, 8]}}
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """What is timed: (workers, kind, rounds, steps a turn) of each comparison."""
+    seen = []
+
+    def compare(paper, names, kind, rounds, steps):
+        seen.append((list(names), kind, rounds, steps))
+        return dict.fromkeys(names, FOUND["jax"])
+
+    monkeypatch.setattr(benchmark, "compare", compare)
+    return seen
+
+
+def test_kinds_and_steps_are_those_asked_for_and_the_command_says_so(tmp_path, timed):
+    path = tmp_path / "found.json"
+    flags = ("--rounds", "2", "--output", path)
+    assert call(benchmark.main, "side_by_side", *flags, "--kinds", "decode 1 *, train 16").code == 0
+    models = list(side_by_side.MODELS)
+    assert timed == [(models, "train 16", 2, 1), *((models, f"decode 1 beam {n}", 2, 16) for n in (1, 5))]
+    record = json.loads(path.read_text())
+    command = "python -m experiments.benchmark side_by_side --rounds 2"
+    assert record["command"] == f"{command} --kinds 'decode 1 *, train 16'" and list(record["kinds"]) == [
+        *("train 16", "decode 1 beam 1", "decode 1 beam 5")
+    ]
+    assert [kind["words"] for kind in record["kinds"].values()] == [4096, 32, 32]
+    assert path.with_suffix(".png").is_file()
+    timed.clear()
+    assert call(benchmark.main, "side_by_side", *flags, "--kinds", "decode 64*", "--steps", "3").code == 0
+    assert [(kind, steps) for _, kind, _, steps in timed] == [("decode 64 beam 1", 3), ("decode 64 beam 5", 3)]
+    assert json.loads(path.read_text())["command"] == f"{command} --steps 3 --kinds 'decode 64*'"
+
+
+def test_only_what_needs_pytorch_says_that_it_is_skipped(timed, monkeypatch):
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
+    outcome = call(benchmark.main, "conv_seq2seq")
+    assert outcome.code == 0 and outcome.err.startswith(
+        "PyTorch is skipped: it is not installed (pip install -r tests/"
+    )
+    assert [names for names, *_ in timed] == [["jax"], ["jax", "jax recomputing"]]
+    for words in (("side_by_side", "--kinds", "train 16"), ("conv_seq2seq", "--kinds", "greedy")):
+        assert call(benchmark.main, *words).err == ""
+
+
+def test_bad_usage(timed, tmp_path):
+    refused(
+        2,
+        r"--kinds: there is no 'trian'; there are train 16, .*decode 64 beam 5",
+        *command("--kinds", "train 16,trian"),
+    )
+    refused(2, r"--kinds: there is no ''", *command("--kinds", "train 16,"))
+    for flag in ("--rounds", "--steps"):
+        refused(2, r"--rounds and --steps must be at least 1", *command(flag, "0"))
+    refused(2, r"--output .*: there is no folder", *command("--output", tmp_path / "no" / "x.json"))
+    assert not timed
+
+
+def command(*flags) -> tuple:
+    return benchmark.main, "side_by_side", *flags
+
+
+def test_parameters_are_those_of_the_model_that_is_timed():
+    """One table of V entries for both sides and the readout, attention and feed-forward networks: section 3 of Vaswani
+    et al. 2017."""
+    config = transformer._config()
+    d, ff, layers = transformer.D, transformer.FF, transformer.LAYERS
+    attention, network, norm = 4 * d * d, 2 * d * ff + ff + d, 2 * d
+    wanted = translation.V * d + layers * (3 * attention + 2 * network + 5 * norm)
+    assert translation.parameters(config) == wanted
