@@ -23,7 +23,7 @@ def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
     import numpy as np
 
     from research.fit import Stopped
-    from tests.test_fit import SETTINGS, fit, member, stop_after
+    from tests.test_fit import ANNEALED, SETTINGS, annealed, fit, member, stop_after
 
     # every host writes to the same folder, as on a shared file system
     folder = Path(out).with_suffix(".checkpoints") if hosts else Path(tempfile.mkdtemp())
@@ -33,6 +33,8 @@ def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
     members = [member(r, 2 * r) for r in range(int(replicas))]
     if task == "translation":
         settings, members, make = *translation(settings), {"make": translator}
+    if task == "annealed":
+        settings, members, make = ANNEALED, [member(r, 5 * r) for r in range(int(replicas))], {"make": annealed}
     train = functools.partial(fit, folder, members, mode=mode, settings=settings, parts=settings.micro_batches, **make)
     if int(stop):
         with contextlib.suppress(Stopped):
@@ -41,8 +43,8 @@ def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
     local = lambda x: np.asarray(x.addressable_data(0) if hosts else x)
     leaves = {jax.tree_util.keystr(path): local(x) for path, x in jax.tree_util.tree_leaves_with_path(variables)}
     if jax.process_index() == 0:
-        best = np.array(progress.best)
-        np.savez(out, best=best, devices=jax.device_count(), processes=jax.process_count(), **leaves)
+        found = {name: np.array(getattr(progress, name)) for name in ("best", "cuts", "steps")}
+        np.savez(out, **found, devices=jax.device_count(), processes=jax.process_count(), **leaves)
 
 
 def translation(settings):

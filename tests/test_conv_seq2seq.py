@@ -13,6 +13,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs.conv_seq2seq import wmt14_en_de
+from experiments.run import search_of
 from research import conv_seq2seq
 from research.conv_seq2seq import (
     GATES,
@@ -29,7 +30,9 @@ from research.conv_seq2seq import (
     receptive_field,
     scale_gradient,
     windows,
+    written,
 )
+from research.decoding import Search
 from research.errors import ConfigError
 from research.layers import attention_bias
 from research.optimizers import make_optimizer
@@ -733,6 +736,11 @@ def test_the_cache_holds_the_last_inputs_of_each_layer_however_many_steps():
     assert sizes(9)[1] == [(3, 4, 4, 6), (3, 4, 0, 6), (3, 4, 3, 6)]
 
 
+def test_the_search_of_the_paper():
+    """Section 4.3: a beam of 5, and log-probabilities divided by the output's length."""
+    assert search_of(wmt14_en_de.get_config()) == Search(beam=5, alpha=1.0, offset=0.0, extra=50)
+
+
 # Sizes
 
 
@@ -789,7 +797,7 @@ def test_sizes_of_the_configurations():
         shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), one, one, one, one)["params"])
         return net, sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
-    print(f"\n{'configuration':<24}{'layers':>8}{'fields':>8}{'parameters':>13}")
+    print(f"\n{'configuration':<24}{'fields':>8}{'parameters':>13}  encoder; decoder, channels x kernel width")
     for name in VOCABULARIES:
         net, count = build(name)
         stacks = net.encoder, net.decoder
@@ -800,8 +808,8 @@ def test_sizes_of_the_configurations():
         assert count == wanted_parameters(name), name
         fields = [receptive_field(stack) for stack in stacks]
         assert fields == [1 + 2 * sum(layer.kernel == 3 for layer in stack) for stack in stacks]
-        layers, fields = ("+".join(map(str, numbers)) for numbers in (map(len, stacks), fields))
-        print(f"{name:<24}{layers:>8}{fields:>8}{count:>13,}")
+        layers, fields = "; ".join(", ".join(written(stack)) for stack in stacks), "+".join(map(str, fields))
+        print(f"{name:<24}{fields:>8}{count:>13,}  {layers}")
     _, count = build("multi30k_de_en_tutorial", attention=(1,), max_length=100, norm="none")
     assert count == 37351685
 

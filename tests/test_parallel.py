@@ -79,6 +79,18 @@ def test_two_hosts(tmp_path, alone):
     same(found, alone[1])
 
 
+def test_rates_are_cut_on_several_devices(tmp_path):
+    """Nesterov's method, of two replicas whose rates are cut at different evaluations."""
+    outs = {words: tmp_path / f"{number}.npz" for number, words in enumerate([("jit", 1), ("jit", 4), ("pmap", 4)])}
+    for (mode, devices), out in outs.items():
+        finish(start(out, f"annealed/{mode}", 2, devices))
+    wanted, *found = (dict(np.load(out)) for out in outs.values())
+    assert wanted["cuts"].tolist() == [3, 3] and len(set(wanted["steps"])) == 2
+    for one in found:
+        assert one["devices"] == 4
+        same(one, wanted)
+
+
 def test_translation_on_several_devices(tmp_path):
     """Token-weighted loss with label smoothing, batches by tokens, dropout: 5 and 10 rows over 4 devices."""
     outs = {words: tmp_path / f"{number}.npz" for number, words in enumerate([("jit", 1), ("jit", 4), ("pmap", 4)])}
