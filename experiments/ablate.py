@@ -32,6 +32,16 @@ Axes = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Axis -> variant -> {field: value}."""
 
 
+def translation_axes(beams: Sequence[int]) -> dict[str, dict]:
+    """What the studies of translation have in common."""
+    return {
+        "dropout": {f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.1, 0.2)},
+        "label smoothing": {f"smoothing_{rate:g}": {"train.label_smoothing": rate} for rate in (0.0, 0.1, 0.2)},
+        "beam": {f"beam_{size}": {"decode.beam": size} for size in beams},
+        "training pairs": {f"train_{share:g}": {"data.train_fraction": share} for share in (0.125, 0.25, 0.5)},
+    }
+
+
 @dataclass(frozen=True)
 class Study:
     """What a paper's file in `experiments/ablations` declares.

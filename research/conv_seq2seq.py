@@ -1,8 +1,8 @@
 """Convolutional sequence to sequence learning (Gehring et al. 2017).
 
 Dimension letters: B sentences in the batch, N beams a sentence, S source positions, T target positions, L either,
-C channels of a layer (the paper's d), K kernel width, F size of the embeddings (f), V vocabulary. Parameters are
-float32; `dtype` is what matrix products are computed in.
+C channels of a layer (the paper's d), K kernel width, F size of the embeddings (f), O size of the decoder's output, V
+vocabulary. Parameters are float32; `dtype` is what matrix products are computed in.
 
 Sentences are told apart by segment numbers, as in the Transformer: a convolution reads positions of its own segment and
 zeros for all others, so that padding on either side and sentences packed into one row are never mixed.
@@ -26,7 +26,7 @@ from research.layers import Dropout, attention_bias, dot_product_attention, flat
 TASKS = ("translation",)
 """What `config.task` may be with this model."""
 
-HALF = math.sqrt(0.5)
+ROOT_HALF = math.sqrt(0.5)
 """A sum of two terms of equal variance keeps that variance when multiplied by it: section 3.4."""
 
 GATES: dict[str, Callable] = {
@@ -98,7 +98,7 @@ class Shape:
     dtype: str = "float32"
 
     def sum(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-        return (x + y) * HALF if self.scale_residual else x + y
+        return (x + y) * ROOT_HALF if self.scale_residual else x + y
 
 
 class Linear(nn.Module):
@@ -219,7 +219,9 @@ class Layer(nn.Module):
     def __call__(self, x: Float[Array, "B L C"], segments, rows=None, g=None, memory=None) -> Float[Array, "B L C2"]:
         return self._leave(x, self.block(x, segments, rows, causal=self.causal), g, memory)
 
-    def step(self, x: Float[Array, "B N C"], past: Float[Array, "B N K1 C"], g, memory):
+    def step(
+        self, x: Float[Array, "B N C"], past: Float[Array, "B N K1 C"], g, memory
+    ) -> tuple[Float[Array, "B N C2"], Float[Array, "B N K1 C"]]:
         """The layer at one position, and the K - 1 inputs that the next position will need."""
         window = jnp.concatenate([past, x[:, :, None].astype(past.dtype)], axis=2)
         y = self.block.gate(window.reshape(*x.shape[:2], -1))
@@ -299,8 +301,10 @@ class ConvSeq2Seq(nn.Module):
                 "positions; raise it, or set model.source_positions and model.target_positions to False"
             )
 
-    def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows=None):
-        """The memory: keys z and values (z + e) √0.5, both (B, S, F)."""
+    def encode(
+        self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows=None
+    ) -> tuple[Float[Array, "B S F"], Float[Array, "B S F"]]:
+        """The memory: keys z and values (z + e) √0.5."""
         self._check_length(source.shape[1])
         e = self.embed_source(source, places(segments), rows)
         x = self.enter_encoder(e)
@@ -309,7 +313,7 @@ class ConvSeq2Seq(nn.Module):
         z = scale_gradient(self.leave_encoder(x), 1.0 / max(1, len(self.attention)))
         return z, self.shape.sum(z, e)
 
-    def decode(self, memory, source_segments, target: Int[Array, "B T"], segments, rows=None) -> Float[Array, "B T F"]:
+    def decode(self, memory, source_segments, target: Int[Array, "B T"], segments, rows=None) -> Float[Array, "B T O"]:
         """The decoder's output at every position, from the tokens before it: `target` begins with <s>."""
         self._check_length(target.shape[1])
         g = self.embed_target(target, places(segments), rows)
@@ -326,17 +330,19 @@ class ConvSeq2Seq(nn.Module):
             return seen[-1]
         return self.gather[len(seen) - 2](jnp.concatenate(seen, axis=-1))
 
-    def __call__(self, source, source_segments, target, target_segments, rows=None) -> Float[Array, "B T F"]:
+    def __call__(self, source, source_segments, target, target_segments, rows=None) -> Float[Array, "B T O"]:
         if self.is_initializing():
             self.readout()  # has its parameters made
         memory = self.encode(source, source_segments, rows)
         return self.decode(memory, source_segments, target, target_segments, rows)
 
-    def readout(self) -> tuple[Float[Array, "V F"], Float[Array, " V"]]:
+    def readout(self) -> tuple[Float[Array, "V O"], Float[Array, " V"]]:
         """W_o and b_o of section 3.2: logits are h W_oᵀ + b_o."""
         return self.classify.weight().T, self.classify.bias
 
-    def init_cache(self, memory, source_segments, *, beams: int, size: int) -> tuple[PyTree, PyTree]:
+    def init_cache(
+        self, memory, source_segments, *, beams: int, size: int
+    ) -> tuple[PyTree, list[Float[Array, "B N _ _"]]]:
         """What `decode_step` needs for up to `size` target positions: what stays as it is, of each sentence, and what
         changes, of each beam: the last K - 1 inputs of each layer, (B, N, K - 1, C)."""
         self._check_length(size)

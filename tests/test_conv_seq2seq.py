@@ -62,7 +62,7 @@ from tests.seq2seq import (
 )
 from tests.seq2seq import variables as drawn
 
-HALF = math.sqrt(0.5)
+ROOT_HALF = math.sqrt(0.5)
 
 
 def shape(**changes) -> Shape:
@@ -131,7 +131,7 @@ def numpy_block(p, x, segments, kernel: int, *, causal: bool, gate: str = "glu")
 
 
 def numpy_sum(s: Shape, x, y) -> np.ndarray:
-    return (x + y) * HALF if s.scale_residual else x + y
+    return (x + y) * ROOT_HALF if s.scale_residual else x + y
 
 
 def numpy_attention(p, s: Shape, h, g, keys, values, seen) -> np.ndarray:
@@ -267,7 +267,7 @@ def test_the_context_is_scaled_by_the_root_of_the_source_length():
     params = filled(layer, h, g, memory)["params"]
     first = {"v": jnp.eye(6)[:, :1].repeat(8, 1), "g": jnp.ones(8), "bias": jnp.zeros(8)}
     found = layer.apply({"params": params | {"leave": first}}, h, g, memory)
-    wanted = HALF * np.sqrt([[4, 4, 2, 2, 2], [0, 3, 3, 3, 0]])
+    wanted = ROOT_HALF * np.sqrt([[4, 4, 2, 2, 2], [0, 3, 3, 3, 0]])
     np.testing.assert_allclose(found[REAL], np.tile(wanted[REAL][:, None], 8), rtol=1e-6)
 
 
@@ -608,7 +608,7 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients():
 
     def residual(name: str, x, y):
         x = made[f"{name}/project"](x) if f"{name}/project" in made else x
-        return (x + y) * HALF
+        return (x + y) * ROOT_HALF
 
     e, g = embed("source", source), embed("target", inputs)
     x = made["enter_encoder"](e)
@@ -617,16 +617,16 @@ def test_the_same_weights_in_pytorch_give_the_same_outputs_and_gradients():
         x = residual(name, x, block(name, x * source_mask[..., None]))
     z = made["leave_encoder"](x)
     z.register_hook(lambda gradient: gradient / len(attending))
-    values, lengths = (z + e) * HALF, source_mask.sum(1).double()[:, None, None]
+    values, lengths = (z + e) * ROOT_HALF, source_mask.sum(1).double()[:, None, None]
     x = made["enter_decoder"](g)
     for n in range(len(decoder)):
         name = f"decoder_layers_{n}"
         y = block(name, x)
         if n + 1 in attending:
-            d = (made[f"{name}/memory_attention/enter"](y) + g) * HALF
+            d = (made[f"{name}/memory_attention/enter"](y) + g) * ROOT_HALF
             scores = (d @ z.transpose(1, 2)).masked_fill(~source_mask[:, None], -math.inf)
             c = scores.softmax(-1) @ values * lengths * (1 / lengths).sqrt()
-            y = (made[f"{name}/memory_attention/leave"](c) + y) * HALF
+            y = (made[f"{name}/memory_attention/leave"](c) + y) * ROOT_HALF
         x = residual(name, x, y)
     hidden = made["leave_decoder"](x)
 

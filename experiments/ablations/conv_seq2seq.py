@@ -13,7 +13,7 @@ from itertools import groupby
 
 from ml_collections import ConfigDict
 
-from experiments.ablate import Axes, Study, main
+from experiments.ablate import Axes, Study, main, translation_axes
 from research.conv_seq2seq import Convolution, read_layers, written
 
 WIDTHS = (3, 5, 7)  # of Tables 7 and 8
@@ -69,10 +69,7 @@ def axes(baseline: ConfigDict) -> Axes:
         "normalisation": {f"norm_{kind}": {"model.norm": kind} for kind in ("weight", "layer", "none")},
         "context": {f"context_{kind}": {"model.context": kind} for kind in ("add", "concat")},
         "dense decoder": {"dense": {"model.dense": True}},
-        "dropout": {f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.1, 0.2)},
-        "label smoothing": {f"smoothing_{rate:g}": {"train.label_smoothing": rate} for rate in (0.0, 0.1, 0.2)},
-        "beam": {f"beam_{size}": {"decode.beam": size} for size in (1, 2, 3, 5, 8)},
-        "training pairs": {f"train_{share:g}": {"data.train_fraction": share} for share in (0.125, 0.25, 0.5)},
+        **translation_axes(beams=(1, 2, 3, 5, 8)),
     }
 
 

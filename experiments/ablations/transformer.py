@@ -9,7 +9,7 @@ doubled.
 
 from ml_collections import ConfigDict
 
-from experiments.ablate import Axes, Study, main
+from experiments.ablate import Axes, Study, main, translation_axes
 from research.errors import ConfigError
 
 
@@ -21,6 +21,7 @@ def axes(baseline: ConfigDict) -> Axes:
     keys = lambda d_model, heads: dict.fromkeys(("model.d_k", "model.d_v"), d_model // heads)
     heads = [number for number in (1, 2, 4, 8, 16) if model.d_model % number == 0]
     widths = [size for size in (model.d_model // 2, 2 * model.d_model) if size % model.heads == 0]
+    shared = translation_axes(beams=(1, 2, 4, 8))
     return {
         "A: heads": {f"heads_{number}": {"model.heads": number, **keys(model.d_model, number)} for number in heads},
         "B: key size": {f"d_k_{size}": {"model.d_k": size} for size in (4, 8, 16)},
@@ -29,8 +30,8 @@ def axes(baseline: ConfigDict) -> Axes:
             **{f"d_model_{size}": {"model.d_model": size, **keys(size, model.heads)} for size in widths},
             **{f"d_ff_{size}": {"model.d_ff": size} for size in (model.d_ff // 2, 2 * model.d_ff)},
         },
-        "D: dropout": {f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.1, 0.2)},
-        "D: label smoothing": {f"smoothing_{rate:g}": {"train.label_smoothing": rate} for rate in (0.0, 0.1, 0.2)},
+        "D: dropout": shared.pop("dropout"),
+        "D: label smoothing": shared.pop("label smoothing"),
         "E: positions": {
             f"positions_{kind}": {"model.positions": kind} for kind in ("sinusoidal", "learned", "concatenated", "none")
         },
@@ -44,8 +45,7 @@ def axes(baseline: ConfigDict) -> Axes:
             "pre_norm": {"model.pre_norm": True},
         },
         "attention": {"scale_off": {"model.scale": False}, "share_none": {"model.share": "none"}},
-        "beam": {f"beam_{size}": {"decode.beam": size} for size in (1, 2, 4, 8)},
-        "training pairs": {f"train_{share:g}": {"data.train_fraction": share} for share in (0.125, 0.25, 0.5)},
+        **shared,
     }
 
 
