@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.esim import snli
 from configs.textcnn import mr
 from experiments import benchmark
-from experiments.benchmarks import conv_seq2seq, side_by_side, textcnn, transformer, translation
+from experiments.benchmarks import conv_seq2seq, esim, side_by_side, textcnn, transformer, translation
 from research.batches import Batch, Table, gather, make_buckets
 from research.tasks import make_task
 from tests import test_conv_seq2seq, test_transformer
 from tests.seq2seq import KEY, V, batch, close, sentences, torch_inputs
 from tests.test_cli import call, refused
+from tests.test_recurrence import SIDES
 
 NO_TORCH = "tests/requirements.txt installs PyTorch for this comparison"
 
@@ -108,6 +110,43 @@ def test_textcnn_in_pytorch_is_the_model_that_is_timed(monkeypatch):
     tokens, lengths = (torch.tensor(np.array(x["text"])).long() for x in (examples.tokens, examples.lengths))
     loss = torch.nn.functional.cross_entropy(net(tokens, lengths), torch.tensor(labels), reduction="sum")
     sums_agree(make_task(config, sizes={"text": V}, num_classes=textcnn.CLASSES), ours, examples, loss, 1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_esim_in_pytorch_is_the_model_that_is_timed(packed, monkeypatch):
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    for name, size in {"V": V, "SIZE": 6, "L": 5}.items():
+        monkeypatch.setattr(esim, name, size)
+    torch.manual_seed(0)
+    net = esim.torch_model(packed).train(False)
+
+    def ours(get):
+        dense = lambda layer: {"kernel": get(layer.weight).T, "bias": get(layer.bias)}
+        names = {"words": {"embedding": get(net.words.weight)}}
+        for name in ("encoding", "composition"):
+            block, suffixes = getattr(net, name), ("", "_reverse") if packed else ("", "")
+            names[name] = {}
+            for side, lstm, suffix in zip(SIDES, (block.both,) * 2 if packed else (block.one, block.other), suffixes):
+                kinds = {"input": "weight_ih_l0", "state": "weight_hh_l0", "bias": "bias_ih_l0"}
+                for kind, theirs in kinds.items():
+                    i, f, g, o = np.split(get(getattr(lstm, f"{theirs}{suffix}")), 4)
+                    names[name][f"{side}_{kind}"] = np.concatenate([i, f, o, g]).T
+        return names | {name: dense(getattr(net, name)) for name in ("projection", "hidden", "classify")}
+
+    for name, value in net.named_parameters():
+        if "bias_hh" in name:  # ours have one bias
+            torch.nn.init.zeros_(value)
+    config = snli.get_config()
+    config.model.update(embedding_dim=6, hidden=6, dropout=0.0)
+    rows, labels = {"premise": sentences(5, 2, 4), "hypothesis": sentences(1, 5, 3, seed=1)}, [0, 1, 2]
+    bucket = make_buckets((5,), tuple(rows))[0]
+    index = np.arange(3)
+    examples = gather(Table.build(rows, labels, bucket), index, np.ones(3, np.float32), index, bucket)
+    stack = lambda x: torch.tensor(np.concatenate([x[role] for role in esim.ROLES])).long()
+    logits = net(stack(examples.tokens), stack(examples.lengths))
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="sum")
+    task = make_task(config, sizes=dict.fromkeys(rows, V), num_classes=3)
+    sums_agree(task, ours, examples, loss, 1e-4)
 
 
 # --- the command

@@ -2,7 +2,7 @@
 dropout, Adam over everything.
 
 Kinds of work: `full`, every position a word, and `sentences`, lengths from 8 to 32, padded to 32 all the same, both
-against PyTorch with packed sequences, its form that is right under padding; `full, unpacked` against PyTorch with one
+against PyTorch with packed sequences, its form that is right under padding; `full unpacked` against PyTorch with one
 LSTM a direction over padded sequences, the second over texts that are turned about within their lengths, which is
 right under padding, too.
 """
@@ -16,12 +16,8 @@ from experiments import cli
 from experiments.benchmarks.worker import serve
 
 V, SIZE, L, B, N, CLASSES = 5000, 300, 32, 32, 2048, 3
-KINDS = {
-    "full": (("jax", "torch eager", "torch compiled"), 0),
-    "sentences": (("jax", "torch eager", "torch compiled"), 0),
-    "full, unpacked": (("jax", "torch eager", "torch compiled"), 0),
-}
-"""Kind of work -> who does it, ours first, and steps a turn (0: --steps)."""
+KINDS = dict.fromkeys(("full", "sentences", "full unpacked"), (("jax", "torch eager", "torch compiled"), 5))
+"""Kind of work -> who does it, ours first, and steps a turn unless --steps says otherwise."""
 
 ROLES = ("premise", "hypothesis")
 
@@ -71,9 +67,8 @@ def jax_worker(kind: str):
     return run
 
 
-def torch_worker(kind: str, compiled: bool):
-    """The same step in PyTorch, premises and hypotheses on the batch axis as well; compiled: forward and backward pass
-    and the optimiser's step, each."""
+def torch_model(packed: bool):
+    """The same model in PyTorch, premises and hypotheses on the batch axis as well."""
     import torch
     from torch import nn
     from torch.nn.utils import rnn
@@ -119,8 +114,14 @@ def torch_worker(kind: str, compiled: bool):
             v = torch.cat(v.chunk(2), -1)
             return self.classify(self.dropout(torch.tanh(self.hidden(self.dropout(v)))))
 
-    packed = not kind.endswith("unpacked")
-    model = ESIM()
+    return ESIM()
+
+
+def torch_worker(kind: str, compiled: bool):
+    """The same step in PyTorch; compiled: forward and backward pass and the optimiser's step, each."""
+    import torch
+
+    model = torch_model(packed=not kind.endswith("unpacked"))
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-4, foreach=True)
     tokens, lengths, labels = examples(kind)
     tokens, lengths = ({role: torch.from_numpy(x[role]).long() for role in ROLES} for x in (tokens, lengths))
@@ -133,7 +134,8 @@ def torch_worker(kind: str, compiled: bool):
             chosen = torch.from_numpy(next(order))
             stacked = (torch.cat([x[role][chosen] for role in ROLES]) for x in (tokens, lengths))
             optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(network(*stacked), labels[chosen]).backward()
+            torch.nn.functional.cross_entropy(network(*stacked), labels[chosen]).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0, foreach=True)
             update()
 
     return run
