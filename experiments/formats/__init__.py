@@ -1,0 +1,1 @@
+"""Checkpoints of others, a format each, for `experiments/import_weights.py`; `state` reads their tensors."""
