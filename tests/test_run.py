@@ -263,7 +263,7 @@ def test_cross_validation_with_replicas(crossed):
     assert score["ci95"][0] < score["mean"] < score["ci95"][1]
     assert result["data"]["examples"] == {"train": 36, "dev": 4, "test": 20}
     assert result["steps"] == 6 * 3 * 5
-    assert len({tuple(values["values"]) for values in result["metrics"]["test"].values()}) == 5
+    assert len({tuple(values["values"]) for values in result["metrics"]["test"].values()}) == 8
     losses = result["metrics"]["test"]["loss"]["values"]
     assert len(set(losses)) == 6, "every seed and every fold is a model of its own"
 
