@@ -13,6 +13,7 @@ length penalty), `unknown` (the parts of the text that the vocabulary lacks) and
 `outputs` (the --best ones, with their scores) and `warning`. An empty line has an empty translation.
 """
 
+import argparse
 import codecs
 import functools
 import json
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.plots import attention_plot
-from experiments.workdir import read_json
+from experiments.workdir import decode_options, read_json
 from research import translation
 from research.batches import Table, longer, make_buckets
 from research.checkpoints import load_arrays
@@ -61,7 +62,7 @@ class Run:
         count = self.config.replicas * self.config.folds
         if not 0 <= replica < count:
             raise ConfigError(f"--replica {replica}: the run has replicas 0 to {count - 1}")
-        folder = workdir / f"replica_{replica:02d}"
+        self.folder = folder = workdir / f"replica_{replica:02d}"
         sizes, labels = self.record["vocabulary"], self.record["label_names"]
         self.task = make_task(self.config, sizes=sizes, num_classes=len(labels))
         self.buckets = make_buckets(self.config.data.buckets, tuple(sizes))
@@ -242,8 +243,12 @@ def _predictor(run: Run, flags) -> Labeller | Translator:
         if names or flags.best != 1 or flags.least:
             raise ConfigError(f"--{(names or ['best, --least'])[0]}: {flags.workdir} holds no run of translation")
         return Labeller(run)
-    decode = run.config.decode.copy_and_resolve_references()
+    decode = decode_options(run.config, run.folder)
+    if given.get("replace_unknown") is False:
+        decode.dictionary = ""
     decode.update(given)
+    if flags.dictionary and not decode.replace_unknown:
+        raise ConfigError(f"--dictionary {flags.dictionary}: is for --replace_unknown")
     return Translator(run, decode, least=flags.least, best=flags.best, prefix=flags.prefix or "")
 
 
@@ -258,9 +263,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--least", type=int, default=0, help="fewest tokens of a translation (default: 0)")
     parser.add_argument(
         "--replace_unknown",
-        action="store_const",
-        const=True,
-        help="put the source word that was attended to most in place of an unknown word (models of words)",
+        action=argparse.BooleanOptionalAction,
+        help="put the source word that was attended to most in place of an unknown word, or not (models of words; "
+        "default: the run's)",
     )
     parser.add_argument(
         "--dictionary", metavar="FILE", help="lines of source word, tab, target word, for --replace_unknown"

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.workdir import Workdir, is_leader, write_text
+from experiments.workdir import Workdir, decode_options, is_leader, write_text
 from research import datasets, translation
 from research.checkpoints import Checkpoints, save_arrays
 from research.codecs import digest, holds_codecs, load_codecs, save_codecs
@@ -90,14 +91,18 @@ class Console:
         self.bar.set_postfix_str(f"loss {np.mean(losses):.4f}{self.dev}")
 
     def evaluation(self, step: int, record: dict) -> None:
-        for writer, loss, scores in zip(self.writers, record["train_loss"], record["dev"]):
+        rates = record.get("rate", [None] * len(record["dev"]))
+        for writer, loss, scores, rate in zip(self.writers, record["train_loss"], record["dev"], rates):
             if scores is not None:
-                writer.add(step, {"train/loss": loss, **{f"dev/{name}": value for name, value in scores.items()}})
+                trained = {"train/loss": loss} | ({} if rate is None else {"train/rate": rate})
+                writer.add(step, trained | {f"dev/{name}": value for name, value in scores.items()})
         value = np.mean([scores[self.monitor] for scores in record["dev"] if scores is not None])
         self.dev = f", dev {self.monitor} {value:.2f}{unit_of(self.monitor)}"
         if not self.quiet and not sys.stderr.isatty():
             loss = np.mean([loss for loss in record["train_loss"] if loss is not None])
-            self.say(f"{self.title}: epoch {record['epoch']}, step {step}, loss {loss:.4f}{self.dev}")
+            used = "/".join(f"{rate:g}" for rate in dict.fromkeys(rates) if rate is not None)
+            rate = f", rate {used}" if used else ""
+            self.say(f"{self.title}: epoch {record['epoch']}, step {step}{rate}, loss {loss:.4f}{self.dev}")
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -245,6 +250,9 @@ def run(
                     folder.replica(n).mkdir(exist_ok=True)
                     if is_leader():
                         save_codecs(data[n % config.folds].codecs, folder.replica(n), config)
+                        if options is not None and config.decode.dictionary:
+                            copy = decode_options(config, folder.replica(n)).dictionary
+                            shutil.copyfile(config.decode.dictionary, copy)
                 members = [_member(config, data, sizes, vectors, n) for n in numbers]
                 _train(trainer, members, folder, numbers, data[0], quiet)
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes(task, prepared.buckets[-1])["params"]))
@@ -317,7 +325,7 @@ def _train(
             "step_seconds": progress.step_seconds / len(numbers),
             "seconds": (progress.seconds + time.monotonic() - trained) / len(numbers),
             "history": [
-                {"step": h["step"], "epoch": h["epoch"], "train_loss": h["train_loss"][r], "dev": h["dev"][r]}
+                {name: value[r] if name in ("train_loss", "dev", "rate") else value for name, value in h.items()}
                 for h in progress.history
                 if h["dev"][r] is not None
             ],
@@ -331,7 +339,7 @@ def _translate(
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
     decode = translation.decoder(trainer.task, search_of(config), places=config.decode.replace_unknown)
-    write = translation.writer(config.decode, data.codecs, lower=config.data.lower)
+    write = translation.writer(decode_options(config, folders[0]), data.codecs, lower=config.data.lower)
     each = EachExample(decode, trainer.settings.buckets, config.decode.batch_size, len(members))
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in (name for name in data.splits if name not in ("train", "dev")):  # in one order on all hosts

@@ -2,7 +2,7 @@
 
 ```
 config.json              the resolved configuration, the corpus's digest, class names, vocabulary sizes
-replica_00/              one a replica: vocabularies, TensorBoard events, checkpoints/ while it trains,
+replica_00/              one a replica: vocabularies, a dictionary, TensorBoard events, checkpoints/ while it trains,
                          then best/ (parameters), metrics.json and, of translation, <split>.translations.txt and
                          <split>.references.txt
 result.json              closes the run
@@ -40,6 +40,14 @@ def write_text(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def decode_options(config: ConfigDict, replica: Path) -> ConfigDict:
+    """`config.decode`, with the replica's own copy of the dictionary, where it names one."""
+    options = config.decode.copy_and_resolve_references()
+    if options.dictionary:
+        options.dictionary = str(replica / f"dictionary{Path(options.dictionary).suffix}")
+    return options
 
 
 def is_leader() -> bool:

@@ -40,7 +40,7 @@ class Member:
 @dataclasses.dataclass
 class Progress:
     """Where a run stands, per replica where a list; saved with every checkpoint. In the history a replica that has
-    stopped is None.
+    stopped is None, and `rate` is that of the steps before an evaluation, where the run has `Settings.rates`.
 
     step counts places in the data order, steps the updates a replica has made (known at the end); examples and
     step_seconds are of the steps that did not compile, seconds is wall time with everything."""
@@ -266,7 +266,7 @@ class Trainer:
             self.evaluator.placement.put(current.variables) if self.placement.mode == "pmap" else current.variables
         )
         scores = self.evaluator.score(variables, [m.table for m in members], [m.splits["dev"] for m in members])
-        shares, ended = [], list(progress.stopped)
+        shares, ended, used = [], list(progress.stopped), self._rates(progress)
         place = settings.average - evaluations_left  # among the evaluations that are averaged
         for r, score in enumerate(scores):
             wins = better(settings.monitor, score[settings.monitor], progress.best[r]) or settings.average
@@ -280,7 +280,7 @@ class Trainer:
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
             progress.stopped[r] |= 0 < len(settings.rates) <= progress.cuts[r]
         if settings.rates:
-            rates = [settings.rates[min(cuts, len(settings.rates) - 1)] for cuts in progress.cuts]
+            rates = self._rates(progress)
             rates = self.placement.put(np.array(rates if self.placement.replicas > 1 else rates[0], np.float32))
             run.state = run.state.replace(opt_state=with_rate(run.state.opt_state, rates))
         share = np.array(shares if self.placement.replicas > 1 else shares[0], np.float32)
@@ -288,7 +288,12 @@ class Trainer:
         run.sums = run.previous = self._no_sums()
         only = lambda values: [None if end else value for end, value in zip(ended, values)]
         record = {"step": progress.step, "epoch": epoch, "train_loss": only(losses), "dev": only(scores)}
-        progress.history.append(record)
+        progress.history.append(record | ({"rate": only(used)} if settings.rates else {}))
+
+    def _rates(self, progress: Progress) -> list[float]:
+        """Each replica's learning rate, after the cuts it has had; empty where the optimiser has its own schedule."""
+        rates = self.settings.rates
+        return [rates[min(cuts, len(rates) - 1)] for cuts in progress.cuts] if rates else []
 
     def _no_sums(self) -> Sums:
         shape = () if self.placement.replicas == 1 else (self.placement.replicas,)
@@ -320,7 +325,7 @@ class _Run:
         if (restored := checkpoints.restore(template)) is not None:
             _, arrays, record = restored
             state, best, sums = placement.put(arrays["state"]), arrays["best"], placement.put(arrays["sums"])
-            progress = Progress(**record)
+            progress = Progress(**dataclasses.asdict(progress) | record)  # an older version's record may lack a field
         return cls(state, best, sums, sums, progress, progress.step)
 
     def save(self, trainer: Trainer, checkpoints: Checkpoints) -> None:

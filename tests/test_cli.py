@@ -356,8 +356,8 @@ def test_help_explains_every_flag_with_examples(name, program, flags):
     assert outcome.code == 0 and outcome.err == ""
     text = outcome.out
     assert all(flag in text for flag in (*SHARED, *flags))
-    explained = re.findall(r"^  (?:-h, )?(--\w+)(?: [A-Z_]+)?\s+\S", text, re.MULTILINE)
-    assert set(re.findall(r"(?<![\w.])--\w+(?![\w.=])", text.partition("examples:")[0])) <= set(explained)
+    explained = re.findall(r"^  (?:-h, )?(--\w+)(?:, --no-\w+)?(?: [A-Z_]+)?\s+\S", text, re.MULTILINE)
+    assert set(re.findall(r"(?<![\w.])--(?!no-)\w+(?![\w.=])", text.partition("examples:")[0])) <= set(explained)
     examples = text.partition("examples:")[2].partition("exit codes:")[0]
     assert f"python -m experiments.{name}" in examples
     assert "75 interrupted" in text

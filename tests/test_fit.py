@@ -212,6 +212,7 @@ def test_the_rate_is_cut_from_the_first_evaluation_without_improvement_on(tmp_pa
     _, progress = fit(tmp_path, [member()], make=annealed)
     found = cuts(progress.history)
     assert given == [RATES[min(n, 2)] for n in found]
+    assert [record["rate"] for record in progress.history] == [[rate] for rate in (RATES[0], *given[:-1])]
     assert found[0] == 0 and sorted(set(found)) == [0, 1, 2, 3] and found.count(3) == 1
     assert progress.stopped == [True] and progress.cuts == [3] and progress.step == 7 * len(found) < 7 * 30
 
@@ -254,6 +255,21 @@ def test_resuming_between_cuts_is_exact(tmp_path, annealed_members, annealed_tog
     found, progress = fit(tmp_path, annealed_members, make=annealed)
     assert_same(found, wanted)
     assert timeless(progress) == timeless(whole)
+
+
+def test_a_checkpoint_of_a_version_that_counted_no_cuts_is_resumed(tmp_path, uninterrupted, monkeypatch):
+    with pytest.raises(Stopped):
+        fit(tmp_path, [member()], should_stop=stop_after(10))
+    restore = Checkpoints.restore
+
+    def older(checkpoints, template):
+        step, arrays, record = restore(checkpoints, template)
+        return step, arrays, {name: value for name, value in record.items() if name != "cuts"}
+
+    monkeypatch.setattr(Checkpoints, "restore", older)
+    found, progress = fit(tmp_path, [member()])
+    assert_same(found, uninterrupted[1][0])
+    assert timeless(progress) == timeless(uninterrupted[1][1])
 
 
 def test_a_run_takes_its_rates_from_the_optimiser():

@@ -11,18 +11,20 @@ import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from configs.conv_seq2seq import wmt14_en_de
 from experiments import predict, run
 from research import translation
 from research.codecs import Subwords, Words
 from research.decoding import Search
 from research.errors import ConfigError, DataError
+from research.optimizers import learning_rates
 from research.tasks import Translation
 from research.text import BOS, EOS, PAD, SENTENCE, UNKNOWN, Vocabulary, tokenizer
 from research.translation import Output
 from tests import test_conv_seq2seq, test_transformer
 from tests.seq2seq import batch, sentences, variables
 from tests.test_cli import call, refused
-from tests.test_run import write
+from tests.test_run import events, write
 
 
 def words(*known: str, split=str.split) -> Words:
@@ -205,14 +207,18 @@ def root(tmp_path_factory) -> Path:
 def trained(root: Path, name: str, changes: dict) -> Path:
     outcome = call(run.main, *arguments(root, name, root / name, changes))
     assert outcome.code == 0, outcome
+    assert bool(re.search(r", step \d+, rate 0\.25, loss", outcome.err)) == (name == "conv_seq2seq")
     return root / name
 
 
 @pytest.fixture(scope="module")
 def replacing(root) -> Path:
-    """A run of ConvS2S whose test split was translated with replacement and a dictionary."""
-    (root / "words").write_text("test3\tdrei\n")
-    return trained(root, "conv_seq2seq", {"decode.replace_unknown": True, "decode.dictionary": root / "words"})
+    """A run of ConvS2S whose test split was translated with replacement and a dictionary, which is gone since."""
+    (root / "words.tsv").write_text("test3\tdrei\n")
+    fields = {"decode.replace_unknown": True, "decode.dictionary": root / "words.tsv"}
+    workdir = trained(root, "conv_seq2seq", fields)
+    (root / "words.tsv").unlink()  # the run has its own
+    return workdir
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +250,18 @@ def test_predict_replaces_as_the_run_does(replacing, tmp_path):
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "other").write_text("Anna\tHanna\n")
     assert translated(replacing, tmp_path, content, "--dictionary", tmp_path / "other")[:2] == ["test3", "Hanna"]
+    assert translated(replacing, tmp_path, "test3\n", "--no-replace_unknown") == ["<unk>"]
+
+
+def test_a_run_writes_down_its_learning_rates(replacing, plain):
+    history = lambda workdir: json.loads((workdir / "replica_00" / "metrics.json").read_text())["history"]
+    rates = [record["rate"] for record in history(replacing)]
+    assert (
+        len(rates) == 4 and rates[0] == 0.25 and set(rates) <= set(learning_rates(wmt14_en_de.get_config().optimizer))
+    )
+    written = [value for event in events(replacing / "replica_00") for value in event.summary.value]
+    assert [value.simple_value for value in written if value.tag == "train/rate"] == pytest.approx(rates)
+    assert all(set(record) == {"step", "epoch", "train_loss", "dev"} for record in history(plain))
 
 
 def test_predict_replaces_as_it_is_told(plain, tmp_path):
@@ -253,7 +271,7 @@ def test_predict_replaces_as_it_is_told(plain, tmp_path):
     flags = ("--replace_unknown", "--dictionary", tmp_path / "words")
     assert translated(plain, tmp_path, "Anna\n", *flags) == ["Hanna"]
     command = (predict.main, "--workdir", plain)
-    refused(2, r"decode\.dictionary is for decode\.replace_unknown", *command, *flags[1:])
+    refused(2, r"--dictionary .*words: is for --replace_unknown$", *command, *flags[1:])
     (tmp_path / "words").write_text("Anna Hanna\n")
     refused(3, r"words:1: not a source word, a tab and a target word", *command, *flags)
 
