@@ -68,9 +68,10 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
         raise ConfigError(f"data.train: split '{data.train}' is also data.dev or data.test; none may be trained on")
     if config.folds == 1 and data.test == data.dev:
         raise ConfigError(f"data.test = {data.test} is also data.dev: select and test on different examples")
-    columns = [*roles(config).values(), *([data.label] if config.task != "translation" else [])]
-    if len(set(columns)) < len(columns):
-        raise ConfigError(f"data: columns must differ, got {', '.join(columns)}")
+    texts = list(roles(config).values())
+    if len(set(texts)) < len(texts):
+        raise ConfigError(f"data: columns must differ, got {', '.join(texts)}")
+    columns = [*texts, *([data.label] if config.task != "translation" else [])]
     corpus = load_corpus(
         data.corpus, columns=columns, splits=split_names(config), data_dir=data_dir, manual_dir=manual_dir
     )

@@ -198,7 +198,7 @@ STATIC = {"model.variant": "static", "word_vectors.path": "vectors.txt"}
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
-        ({"data.hypothesis": "sentence1"}, 2, r"data: columns must differ, got sentence1, sentence1, label$"),
+        ({"data.hypothesis": "sentence1"}, 2, r"data: columns must differ, got sentence1, sentence1$"),
         ({"data.hypothesis": "text"}, 2, r"has no column 'text'; it has sentence1, sentence2, label$"),
         ({"data.premise": "label", "data.label": "sentence1"}, 2, r"data\.premise: column 'label' of corpus"),
         ({"data.unlabelled": "keep"}, 2, r"data\.unlabelled: 'keep' is neither refuse nor drop$"),
