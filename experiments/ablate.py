@@ -19,8 +19,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.report import ablation_table, headline_split, read_json, time_text
+from experiments.report import read_json
 from experiments.statistics import holm, paired_difference, summary
+from experiments.tables import ablation_table, headline_split, time_text
 from experiments.workdir import write_json
 from research.errors import ConfigError
 

@@ -26,7 +26,7 @@ from experiments import cli
 from experiments.answer import Finder, matching_run
 from experiments.environment import environment
 from experiments.predict import Run
-from experiments.report import interval_text, table
+from experiments.tables import interval_text, table
 from experiments.workdir import read_json, write_json
 from research import datasets
 from research.codecs import roles

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from experiments.cli import flatten, load_config
-from experiments.report import fill, ours_text
+from experiments.report import fill
+from experiments.tables import ours_text
 from research.datasets import load, split_indices
 from research.errors import ConfigError, DataError
 from research.tasks import make_task

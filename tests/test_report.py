@@ -8,8 +8,9 @@ import pytest
 from experiments import plots
 from experiments.ablate import write_atomically
 from experiments.plots import length_plot
-from experiments.report import fill, headline_split, machine_text, main, p_text, published, time_text
+from experiments.report import fill, main
 from experiments.statistics import summary
+from experiments.tables import headline_split, machine_text, p_text, published, time_text
 from research.errors import DataError
 
 DOCSTRING = '"""A run.\n\nPaper:     76.1\nOurs:      {}\n"""\n\n'

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli, describe, predict, report, run, steps
+from experiments import cli, describe, predict, report, run, steps, tables
 from experiments.statistics import paired_difference, summary
 from research import datasets, translation
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
@@ -366,7 +366,7 @@ def test_a_configuration_is_described_without_its_corpus(tmp_path):
     products = 16 * 16 * (4 + 8) + 2 * (2 * 16 * 16) + 100 * 16  # each with an input, two in its gradient
     attention = 3 * 2 * 8 * 16  # three times scores and means of values, at 8 positions
     assert stored["flops_per_token"] == 6 * (products + attention)
-    table = report.describe_table([stored], "../")
+    table = tables.describe_table([stored], "../")
     assert "[transformer/base](../configs/transformer/base.py)" in table and f"| {params:,} |" in table
     refused(2, r"--output .*there is no folder", describe.main, *words, "--output", tmp_path / "no" / "x.json")
     refused(2, r"--vocabulary: this configuration's", describe.main, "--config", QUICKSTART)

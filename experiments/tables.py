@@ -1,0 +1,271 @@
+"""Results, studies and measurements as tables and phrases of Markdown."""
+
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.errors import DataError
+
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "f1": "F1",
+    "auc": "AUC",
+    "exact_match": "exact match",
+    "perplexity": "perplexity",
+    "bleu": "BLEU",
+    "bleu_lc": "BLEU (lower-cased)",
+    "chrf": "chrF",
+}
+"""Metric names of the contract, in the order of their columns, and how a table heads them."""
+
+HEADLINES = ("accuracy", "exact_match", "bleu", "bleu_lc")
+"""Metrics that the docstring of a run's configuration shows, behind `Ours:`."""
+
+
+def headline_split(metrics: Mapping, path: Path | str = "result") -> str:
+    """The split whose numbers are reported: test, or dev where there is no test.
+
+    Raises:
+        DataError: there is neither.
+    """
+    for split in ("test", "dev"):
+        if metrics.get(split):
+            return split
+    raise DataError(f"{path}: metrics of neither test nor dev; run it again with a dev or test split")
+
+
+def shown_splits(metrics: Mapping, path: Path | str = "result") -> list[str]:
+    """The splits that a table of results has a line for: that of `headline_split`, and further test splits."""
+    first = headline_split(metrics, path)
+    return [first, *(split for split, found in metrics.items() if found and split not in ("dev", first))]
+
+
+def published(root: Path, config: str) -> dict:
+    """The paper's own numbers for a run: `PAPER` of its configuration, {metric: number, "where": place in the paper}.
+
+    Raises:
+        DataError: there is no such configuration.
+    """
+    path = root / config
+    if not path.is_file():
+        raise DataError(f"{config}: no such configuration, but a result of it is committed")
+    return runpy.run_path(str(path)).get("PAPER", {})
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> str:
+    """A Markdown table whose columns from `numbers` on are aligned to the right."""
+    rule = ["---" if column < numbers else "---:" for column in range(len(head))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+
+
+def time_text(seconds: float) -> str:
+    """A duration in its two largest units: 42 s, 3 min 20 s, 1 h 05 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def spread_text(stored: Mapping) -> str:
+    """mean ± standard deviation."""
+    return f"{stored['mean']:.2f}" + ("" if stored["std"] is None else f" ± {stored['std']:.2f}")
+
+
+def interval_text(interval: Sequence[float] | None, sign: str = "") -> str:
+    """[low, high], or a dash."""
+    return "–" if interval is None else f"[{interval[0]:{sign}.2f}, {interval[1]:{sign}.2f}]"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value to three decimals, or a dash."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def value_text(value: Any) -> str:
+    """A configuration value in one cell."""
+    return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, list) else str(value)
+
+
+def machine_text(environment: Mapping) -> str:
+    """The accelerators, or the processor and its cores where there are none."""
+    if environment.get("platform") == "cpu" and environment.get("cpu"):
+        return f"{environment['cpu']}, {environment.get('cores', '?')} cores"
+    count = environment.get("device_count", 1)
+    return (f"{count} × " if count > 1 else "") + str(environment.get("device", "unknown"))
+
+
+def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
+    """One line a run and test split: corpus, every metric with its interval, the paper's number, size, time and
+    machine; then sacreBLEU's signatures and the commands.
+
+    Args:
+        results: run -> content of its result file.
+        root: the repository, where the configurations lie.
+        link: what stands before a path of the repository in a link, such as "../".
+    """
+    lines = [(run, result, split) for run, result in results.items() for split in shown_splits(result["metrics"])]
+    shown = [m for m in METRICS if any(m in result["metrics"][split] for _, result, split in lines)]
+    rows = []
+    for run, result, split in lines:
+        measured = result["metrics"][split]
+        paper = published(root, result["config"]) if split == headline_split(result["metrics"]) else {}
+        theirs = ", ".join(f"{METRICS[m]} {paper[m]}" for m in METRICS if m in paper)
+        intervals = bootstrap_intervals(result, split)
+        rows.append(
+            [
+                f"[{result['paper']}/{run}]({link}{result['config']})",
+                f"{result['data'].get('corpus', '–')} ({split})",
+                f"{theirs} ({paper['where']})" if theirs and "where" in paper else theirs or "–",
+                *(_measured(measured.get(m), intervals.get(m)) for m in shown),
+                str(max(stored["n"] for stored in measured.values())),
+                f"{result['params']:,}",
+                time_text(result["seconds"]),
+                machine_text(result["environment"]),
+            ]
+        )
+    head = ["configuration", "corpus", "paper", *(METRICS[m] for m in shown), "n", "parameters", "time", "machine"]
+    about = "Mean ± standard deviation over n seeds or folds, and the 95 % interval of the mean (Student's t)."
+    if any(bootstrap_intervals(result, split) for _, result, split in lines):
+        about += " Where n is 1, the brackets hold sacreBLEU's 95 % bootstrap interval over the sentences instead."
+    blocks = [signatures_text(results), "".join(f"{result['command']}\n" for result in results.values())]
+    return f"{about}\n\n{table(head, rows, 3)}" + "".join(f"\n```\n{block}```\n" for block in blocks if block)
+
+
+def bootstrap_intervals(result: Mapping, split: str) -> dict[str, list[float]]:
+    """Metric -> the interval over the split's sentences, where it is stored and there is none over replicas."""
+    stored = result.get("bootstrap", [])
+    found = stored[0].get(split, {}) if len(stored) == 1 else {}
+    return {metric: interval for metric, interval in found.items() if interval is not None}
+
+
+def signatures_text(results: Mapping[str, dict]) -> str:
+    """One line a distinct signature of sacreBLEU: its metric, and its runs where another run's is another one."""
+    text = ""
+    for metric, name in METRICS.items():
+        runs: dict[str, list[str]] = {}
+        for run, result in results.items():
+            if metric in result["signatures"]:
+                runs.setdefault(result["signatures"][metric], []).append(run)
+        for signature, those in runs.items():
+            text += f"{name} of {', '.join(those)}: {signature}\n" if len(runs) > 1 else f"{name}: {signature}\n"
+    return text
+
+
+def ours_text(result: Mapping) -> str:
+    """What a configuration's docstring says of its result: the headline numbers, the time and the machine."""
+    split = headline_split(result["metrics"])
+    measured = {m: result["metrics"][split][m] for m in HEADLINES if m in result["metrics"][split]}
+    count = max(stored["n"] for stored in result["metrics"][split].values())
+    numbers = ", ".join(f"{METRICS[m]} {spread_text(stored)}" for m, stored in measured.items())
+    return f"{numbers} (n = {count}); {time_text(result['seconds'])} on {machine_text(result['environment'])}"
+
+
+def _measured(stored: Mapping | None, bootstrap: Sequence[float] | None) -> str:
+    if stored is None:
+        return "–"
+    return f"{spread_text(stored)} {interval_text(stored['ci95'] or bootstrap)}".removesuffix(" –")
+
+
+def ablation_table(study: Mapping) -> str:
+    """One line a variant of `ablation.json`, under a sentence that says what was measured, and its command."""
+    metric = METRICS.get(study["metric"], study["metric"])
+    also = list(
+        dict.fromkeys((s, m) for row in study["rows"] for s, found in row.get("also", {}).items() for m in found)
+    )
+    rows = []
+    for row in study["rows"]:
+        changes = [f"`{key}`: {value_text(a)} → {value_text(b)}" for key, (a, b) in row["changes"].items()]
+        difference = "–" if row["difference"] is None else f"{row['difference']:+.2f}"
+        rows.append(
+            [
+                row["variant"],
+                ", ".join(changes) or f"`{study['config']}`",
+                spread_text(row["value"]),
+                str(row["value"]["n"]),
+                difference,
+                interval_text(row["ci95"], "+"),
+                p_text(row["p_holm"]),
+                *(spread_text(row["also"][s][m]) if m in row["also"].get(s, ()) else "–" for s, m in also),
+                f"{row['params']:,}",
+                time_text(row["seconds"]),
+            ]
+        )
+    head = ["variant", "change", metric, "seeds", "difference", "95 % interval", "p (Holm)"]
+    head += [*(f"{METRICS.get(m, m)} ({s})" for s, m in also), "parameters", "time"]
+    return (
+        f"{metric} on {study['data'].get('corpus', '–')} ({study['split']}), mean ± standard deviation over seeds; "
+        f"difference from the baseline paired by seed, with the interval and p-value of Student's paired t-test, "
+        f"p corrected over all variants; time a seed on {machine_text(study['environment'])}.\n\n"
+        f"{table(head, rows, 2)}\n```\n{study['command']}\n```\n"
+    )
+
+
+def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot: str = "") -> str:
+    """One line a kind of work and framework of `benchmark.json`, and the command; where models are compared instead of
+    frameworks, first one line a model with its size and BLEU.
+
+    Args:
+        benchmark: content of the file.
+        bleu: configuration -> lower-cased BLEU of its committed result.
+        link: what stands before a path of the repository in a link, such as "../".
+        plot: path of its plot, if there is one.
+    """
+    workers = [row for measured in benchmark["kinds"].values() for row in measured["workers"].values()]
+    models = {row["config"]: row for row in workers if "config" in row}
+    rows = []
+    for kind, measured in benchmark["kinds"].items():
+        for name, row in measured["workers"].items():
+            first = f"{row['first_step_seconds']:.1f} s"
+            if "first_step_seconds_cached" in row:
+                first += f" ({row['first_step_seconds_cached']:.1f} s with the compilation cache)"
+            spread = f"{row['median_ms']:.1f} ({row['min_ms']:.1f} to {row['max_ms']:.1f})"
+            ratio = f"{measured['ratio']:.2f}" if name == "jax" and measured["ratio"] else ""
+            memory = f"{row['resident_mib'][0]}, {row['resident_mib'][-1]}"
+            words = f"{1000 * measured['words'] / row['median_ms']:,.0f}" if "words" in measured else ""
+            rows.append(
+                [kind, name, spread, words, ratio, first, memory, f"{row['peak_mib']:,}" if "peak_mib" in row else ""]
+            )
+    head = [
+        "work" if models else "batches",
+        "model" if models else "framework",
+        "ms a step: median (range)",
+        "target words/s",
+        "ratio",
+        "start to first step",
+        "MiB, first and last turn",
+        "peak MiB",
+    ]
+    used = [n for n in range(len(head)) if any(row[n] for row in rows)]
+    head, rows = [head[n] for n in used], [[row[n] for n in used] for row in rows]
+    about = "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch."
+    if models:
+        about = "Models in processes of their own, taking turns; parameters are those of the models that were timed."
+    sizes = [[_linked(config, link), f"{row['params']:,}", bleu.get(config, "–")] for config, row in models.items()]
+    about += f" Measured on {machine_text(benchmark['environment'])}.\n\n"
+    about += f"{table(['model', 'parameters', METRICS['bleu_lc']], sizes, 1)}\n" if models else ""
+    shown = f"\n![Training by sentence length, and decoding: words and time]({link}{plot})\n" if plot else ""
+    return f"{about}{table(head, rows, 2)}\n```\n{benchmark['command']}\n```\n{shown}"
+
+
+def _linked(config: str, link: str) -> str:
+    """A configuration's short name, linked to it."""
+    return f"[{config.removeprefix('configs/').removesuffix('.py')}]({link}{config})"
+
+
+def describe_table(found: Sequence[Mapping], link: str) -> str:
+    """One line a configuration of `describe_*.json`, and the commands. link: the way from the document to the root."""
+    rows = [
+        [
+            _linked(one["config"], link),
+            f"{one['params']:,}",
+            f"{one['flops_per_token'] / 1e6:,.0f} million",
+            f"{one['tokens']:,} positions in {one['seconds']:.1f} s on {machine_text(one['environment'])}",
+        ]
+        for one in found
+    ]
+    head = ["configuration", "parameters", "operations of a training step a target position", "a step"]
+    commands = "".join(f"{one['command']}\n" for one in found)
+    return f"{table(head, rows, 1)}\n```\n{commands}```\n"
