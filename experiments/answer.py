@@ -53,8 +53,9 @@ class Faq:
 
 def read_faq(path: Path) -> Faq:
     """The file of `--faq`; DataError with the line that is wrong."""
-    if path.is_file() and not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip():
-        raise DataError(f"{path}: the file is empty; {LINE}")
+    with contextlib.suppress(OSError):  # of which `read_text` says more
+        if not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip():
+            raise DataError(f"{path}: the file is empty; {LINE}")
     lines = read_text(path, utf8_only=True).removesuffix("\n").split("\n")
     known: dict[str, tuple[int, str]] = {}
     repeated = []
@@ -104,7 +105,9 @@ def threshold_of(workdir: Path) -> float:
 
 
 class Finder:
-    """The texts of a list that mean the same as a query: recall by the methods `kinds`, then the rerank of k texts."""
+    """Recall of a list of texts by the methods `kinds`, and the rerank of k of them, in a run's own tokens.
+
+    texts: their tokens. limits: the longest query and text that are read whole; long: how many texts are longer."""
 
     def __init__(
         self,
@@ -114,24 +117,30 @@ class Finder:
         k: int,
         progress: Callable[[int], None] = lambda done: None,
     ):
-        self.premise, self.hypothesis = (run.codecs[role] for role in run.task.roles)
+        self.premise, hypothesis = (run.codecs[role] for role in run.task.roles)
         self._nodes = {NODE_TOKEN} if run.config.data.tree else set()
-        words, known = [self.words(text) for text in texts], self.premise.vocabulary.ids
-        self._recall = {kind: make_recall(kind, words, known, run.variables) for kind in kinds}
-        ids = [self.hypothesis.encode(text) for text in texts]
+        tokens, known = [hypothesis.split(text) for text in texts], hypothesis.vocabulary
+        self.texts = [self._without_nodes(text) for text in tokens]
+        self._recall = {kind: make_recall(kind, self.texts, known.ids, run.variables) for kind in kinds}
+        ids = [known.encode(text, skip=hypothesis.skip) for text in tokens]
+        self.limits = [dict(run.buckets[-1])[role] for role in run.task.roles]
+        self.long = sum(len(text) > self.limits[1] for text in ids)
         self.reranker = Reranker(run.task, run.variables, ids, run.buckets, min(k, len(texts)), progress)
 
-    def words(self, text: str) -> list[str]:
+    def words(self, query: str) -> list[str]:
         """The tokens that recall compares."""
-        return [token for token in self.premise.split(text) if token not in self._nodes]
+        return self._without_nodes(self.premise.split(query))
 
-    def recall(self, kind: str, text: str) -> Float[np.ndarray, " N"]:
+    def _without_nodes(self, tokens: Sequence[str]) -> list[str]:
+        return [token for token in tokens if token not in self._nodes]
+
+    def recall(self, kind: str, query: str) -> Float[np.ndarray, " N"]:
         """A score of every text."""
-        return self._recall[kind].scores(self.words(text))
+        return self._recall[kind].scores(self.words(query))
 
-    def rerank(self, text: str, chosen: Int[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    def rerank(self, query: str, chosen: Int[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
         """The probability of class 1 for the texts at `chosen`."""
-        return self.reranker.scores(self.premise.encode(text), chosen)
+        return self.reranker.scores(self.premise.encode(query), chosen)
 
 
 class Bot:
@@ -139,9 +148,13 @@ class Bot:
 
     def __init__(self, run: Run, faq: Faq, recall: str, k: int, *, weight: float, threshold: float):
         self.faq, self.kind, self.k, self.weight, self.threshold = faq, recall, k, weight, threshold
-        self.limit = dict(run.buckets[-1])[run.task.roles[0]]
         with tqdm(desc="questions", total=len(faq.questions), disable=not sys.stderr.isatty()) as bar:
             self.finder = Finder(run, faq.questions, [recall], k, bar.update)
+        for line, words in zip(faq.lines, self.finder.texts):
+            if not words:
+                raise DataError(
+                    f"{faq.path}:{line}: the tokeniser of the run leaves nothing of the question; reword it"
+                )
 
     def reply(self, text: str) -> dict:
         """What is said to a question: the object of a line, but for the line's number."""
@@ -160,8 +173,8 @@ class Bot:
         else:
             reason = f"the best score {scores[0]:.2f} is below the threshold {self.threshold:.2f}"
             record |= {"score": found[0]["score"], "runners_up": found[:RUNNERS_UP], "reason": reason}
-        if (count := len(self.finder.premise.encode(text))) > self.limit:
-            record["warning"] = f"cut to the first {self.limit} of {count} tokens"
+        if (count := len(self.finder.premise.encode(text))) > (limit := self.finder.limits[0]):
+            record["warning"] = f"cut to the first {limit} of {count} tokens"
         return record
 
     def _ranked(self, text: str) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:
@@ -246,6 +259,8 @@ def main(argv: Sequence[str]) -> None:
     run = matching_run(flags.workdir)
     threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
     bot = Bot(run, faq, flags.recall, flags.k, weight=flags.weight, threshold=threshold)
+    if bot.finder.long:
+        say(f"{bot.finder.long} known questions are longer than {bot.finder.limits[1]} tokens and were cut")
     say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'")
     as_json = lambda record: json.dumps(record, ensure_ascii=False)
     if flags.input == "-" and sys.stdin.isatty() and sys.stdout.isatty():

@@ -7,15 +7,16 @@ ask the same, so that every number is too low; a query's own text is no candidat
 Reported are the share of the relevant texts among the first 1, 5 and k (recall@), the reciprocal rank of the first
 relevant one among the k recalled, 0 where there is none, in the mean over all queries (MRR), both in percent, and the
 milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
-`rerank + w recall` by its log-odds plus w times the score of the recall, with the w of the highest MRR on the run's dev
-split. Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
+`rerank + w recall` by its log-odds plus w times the score of the recall. That w has the highest MRR on the run's dev
+split, whose queries have, with second texts of the training part, as many candidates as those of the test split.
+Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
 """
 
 import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,15 @@ def split_pairs(corpus: Corpus, config) -> dict[str, list[tuple[str, str, int]]]
     return {split: [pairs[place] for place in chosen] for split, chosen in places.items()}
 
 
+def retrieval_tasks(pairs: Mapping[str, Sequence[tuple[str, str, int]]], queries: int) -> dict[str, Retrieval]:
+    """The tasks of `dev` and `test`, of up to `queries` queries (0: all), among about as many candidates."""
+    made = {split: Retrieval.of_pairs(pairs[split]) for split in ("dev", "test")}
+    train = [second for _, second, _ in pairs["train"]]
+    shuffled = [train[place] for place in np.random.default_rng(0).permutation(len(train))]
+    made["dev"] = made["dev"].among(shuffled, len(made["test"].candidates))
+    return {split: sample(task, queries) for split, task in made.items()}
+
+
 def sample(task: Retrieval, count: int) -> Retrieval:
     """`count` of the queries, drawn at random with a fixed seed; all, if there are not so many or count is 0."""
     if not 0 < count < len(task.queries):
@@ -146,9 +156,8 @@ def scores(found: Sequence[Found], weight: float | None, k: int) -> dict:
 
 def evaluate(run: Run, corpus: Corpus, kinds: Sequence[str], k: int, queries: int) -> dict:
     """Metrics by method and order, w by method, and the numbers of queries and candidates."""
-    pairs, tasks, found = split_pairs(corpus, run.config), {}, {}
-    for split in ("dev", "test"):
-        task = tasks[split] = sample(Retrieval.of_pairs(pairs[split]), queries)
+    tasks, found = retrieval_tasks(split_pairs(corpus, run.config), queries), {}
+    for split, task in tasks.items():
         if not task.queries:
             raise DataError(f"corpus '{corpus.name}': the {split} split has no two different texts of class 1")
         with _bar(f"{split}: candidates", len(task.candidates)) as bar:

@@ -214,6 +214,15 @@ def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_fused_kernel_shows_no_attention(finished, tmp_path):
+    folder = damaged(finished, tmp_path)
+    (folder / "config.json").write_text((folder / "config.json").read_text().replace('"fused":""', '"fused":"xla"'))
+    (tmp_path / "lines.txt").write_text("a b\n")
+    arguments = ("--workdir", folder, "--input", tmp_path / "lines.txt", "--attention", tmp_path / "maps.png")
+    refused(2, r"--attention: a fused kernel keeps its weights to itself", predict.main, *arguments)
+    assert not (tmp_path / "maps.png").exists()
+
+
 def test_bad_usage_of_predict(finished, tmp_path):
     for flags, message in {
         ("--beam", "0"): r": decode: beam and best must be at least 1",
