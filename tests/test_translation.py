@@ -216,7 +216,9 @@ def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
 
 def test_a_fused_kernel_shows_no_attention(finished, tmp_path):
     folder = damaged(finished, tmp_path)
-    (folder / "config.json").write_text((folder / "config.json").read_text().replace('"fused":""', '"fused":"xla"'))
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["model"]["fused"] = "xla"
+    (folder / "config.json").write_text(json.dumps(record))
     (tmp_path / "lines.txt").write_text("a b\n")
     arguments = ("--workdir", folder, "--input", tmp_path / "lines.txt", "--attention", tmp_path / "maps.png")
     refused(2, r"--attention: a fused kernel keeps its weights to itself", predict.main, *arguments)
