@@ -18,6 +18,7 @@ def defaults() -> ConfigDict:
     config.data.corpus = ""  # a builder of research/corpora or a name of the TFDS catalogue
     config.data.text = "text"  # the columns
     config.data.label = "label"
+    config.data.positive = ""  # of two classes the one of F1, AUC and the bot, by its name; empty: the corpus's second
     config.data.train = "train"  # the corpus's splits
     config.data.dev = ""  # empty: dev_fraction of the training split, drawn at random
     config.data.test = "test"
@@ -25,7 +26,7 @@ def defaults() -> ConfigDict:
     config.data.dev_fraction = 0.1
     config.data.train_fraction = 1.0  # less: a random part of the training examples
     config.data.split_seed = 0  # of folds and of the dev part; the same for all replicas
-    config.data.tokenizer = "blank"  # blank, clean_str, character, jieba, both, mixed or moses: research/text.py
+    config.data.tokenizer = "blank"  # one of the table in research/text.py
     config.data.lower = True
     config.data.half_width = False  # full-width letters, digits and signs become half-width ones first
     config.data.min_count = 1  # rarer tokens of the training part are unknown
@@ -62,7 +63,7 @@ def matching_defaults() -> ConfigDict:
     del config.data.text
     config.data.premise = "sentence1"
     config.data.hypothesis = "sentence2"
-    config.data.tree = ""  # of binarised parses: parse (nodes in post-order), words (words alone); of plain texts: full
+    config.data.tree = ""  # parse (the trees of binarised parses) or full (over any tokens), for models that read trees
     config.data.begin = ""  # a word before and one after every text, such as _BOS_ and _EOS_; empty: none
     config.data.end = ""
     config.data.unlabelled = "refuse"  # pairs without a label; drop: they are left out
@@ -73,7 +74,7 @@ def translation_defaults() -> ConfigDict:
     """The fields of translation: `data.source` and `data.target` name the columns, in place of text and label."""
     config = defaults()
     config.task = "translation"
-    del config.data.text, config.data.label, config.data.half_width, config.word_vectors
+    del config.data.text, config.data.label, config.data.positive, config.data.half_width, config.word_vectors
     # an entry of data.buckets may also be two lengths, of source and target: "(12,10),(24,20)"
     config.data.source = ""  # languages by their codes, where the corpus has them
     config.data.target = ""

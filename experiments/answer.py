@@ -5,7 +5,7 @@ run of matching, by the probability that two questions ask the same.
 or Ctrl-C leaves. From a file or a pipe every line is a question, and one JSON object a line comes out in the order of
 the input: `line` (its number, from 1), `text`, `answer`, `score` (the probability), `question` (the known one that is
 answered), `runners_up` (the next best, with `question`, `answer` and `score`) and, where there is something to say,
-`warning`. Where the best score is below the threshold, `answer` and `question` are null, `reason` says why, and
+`warning`. Where the first one's score is below the threshold, `answer` and `question` are null, `reason` says why, and
 `runners_up` begins with the best.
 """
 
@@ -28,7 +28,6 @@ from experiments.workdir import read_json
 from research.corpora.reading import read_text
 from research.errors import ConfigError, DataError
 from research.retrieval import RECALL, Reranker, best, combined, make_recall
-from research.text import NODE_TOKEN
 
 EXAMPLES = """examples:
   python -m experiments.answer --workdir runs/esim/lcqmc_small --faq faq.txt
@@ -92,7 +91,7 @@ def matching_run(workdir: Path) -> Run:
             f"--workdir {workdir}: its run has {len(names)} classes ({', '.join(names)}); name one of two, of which "
             "the second means the same"
         )
-    if run.config.data.tree not in ("", "full"):
+    if run.config.data.tokenizer == "parse":
         raise ConfigError(f"--workdir {workdir}: its run reads parses; name one of plain texts")
     return run
 
@@ -118,9 +117,8 @@ class Finder:
         progress: Callable[[int], None] = lambda done: None,
     ):
         self.premise, hypothesis = (run.codecs[role] for role in run.task.roles)
-        self._nodes = {NODE_TOKEN} if run.config.data.tree else set()
         tokens, known = [hypothesis.split(text) for text in texts], hypothesis.vocabulary
-        self.texts = [self._without_nodes(text) for text in tokens]
+        self.texts = [hypothesis.own(text) for text in tokens]
         self._recall = {kind: make_recall(kind, self.texts, known.ids, run.variables) for kind in kinds}
         ids = [known.encode(text, skip=hypothesis.skip) for text in tokens]
         self.limits = [dict(run.buckets[-1])[role] for role in run.task.roles]
@@ -129,10 +127,7 @@ class Finder:
 
     def words(self, query: str) -> list[str]:
         """The tokens that recall compares."""
-        return self._without_nodes(self.premise.split(query))
-
-    def _without_nodes(self, tokens: Sequence[str]) -> list[str]:
-        return [token for token in tokens if token not in self._nodes]
+        return self.premise.own(self.premise.split(query))
 
     def recall(self, kind: str, query: str) -> Float[np.ndarray, " N"]:
         """A score of every text."""
@@ -171,7 +166,7 @@ class Bot:
         if scores[0] >= self.threshold:
             record |= found[0] | {"runners_up": found[1:]}
         else:
-            reason = f"the best score {scores[0]:.2f} is below the threshold {self.threshold:.2f}"
+            reason = f"the score {scores[0]:.2f} of the first is below the threshold {self.threshold:.2f}"
             record |= {"score": found[0]["score"], "runners_up": found[:RUNNERS_UP], "reason": reason}
         if (count := len(self.finder.premise.encode(text))) > (limit := self.finder.limits[0]):
             record["warning"] = f"cut to the first {limit} of {count} tokens"

@@ -8,7 +8,8 @@ Reported are the share of the relevant texts among the first 1, 5 and k (recall@
 relevant one among the k recalled, 0 where there is none, in the mean over all queries (MRR), both in percent, and the
 milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
 `rerank + w recall` by its log-odds plus w times the score of the recall. That w has the highest MRR on the run's dev
-split, whose queries have, with second texts of the training part, as many candidates as those of the test split.
+split, whose queries have, with second texts of the training part that none of them was paired with as the same, as
+many candidates as those of the test split.
 Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
 """
 
@@ -64,6 +65,8 @@ class Found:
 
 def load_corpus(run: Run, *, data_dir, manual_dir) -> Corpus:
     """The corpus of the run; DataError where it is not the one that it was trained on."""
+    if not run.record["version"]:
+        raise ConfigError(f"--workdir: weights that were imported from {run.record['corpus']}, which is no corpus")
     corpus = datasets.load(run.config, data_dir=data_dir, manual_dir=manual_dir)
     if corpus.digest != run.record["digest"]:
         raise DataError(
@@ -88,7 +91,8 @@ def split_pairs(corpus: Corpus, config) -> dict[str, list[tuple[str, str, int]]]
 def retrieval_tasks(pairs: Mapping[str, Sequence[tuple[str, str, int]]], queries: int) -> dict[str, Retrieval]:
     """The tasks of `dev` and `test`, of up to `queries` queries (0: all), among about as many candidates."""
     made = {split: Retrieval.of_pairs(pairs[split]) for split in ("dev", "test")}
-    train = [second for _, second, _ in pairs["train"]]
+    queries_of_dev = set(made["dev"].queries)
+    train = [second for first, second, label in pairs["train"] if label == 0 or first not in queries_of_dev]
     shuffled = [train[place] for place in np.random.default_rng(0).permutation(len(train))]
     made["dev"] = made["dev"].among(shuffled, len(made["test"].candidates))
     return {split: sample(task, queries) for split, task in made.items()}

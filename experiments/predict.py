@@ -36,7 +36,7 @@ from experiments.workdir import decode_options, read_json
 from research import translation
 from research.batches import Table, longer, make_buckets
 from research.checkpoints import load_arrays
-from research.codecs import digest, load_codecs
+from research.codecs import Words, digest, load_codecs
 from research.decoding import Search
 from research.errors import ConfigError, DataError
 from research.evaluation import EachExample, Evaluator
@@ -109,16 +109,20 @@ class Labeller:
                 if len(known := ids[role][place]) > limit:
                     which = f"{role} " if len(self.codecs) > 1 else ""
                     warnings.append(f"{which}cut to the first {limit} of {len(known)} tokens")
-            if any(ids[role][place] for role in ids):
+            if any(self._has_token(codec, tokens[role][place]) for role, codec in self.codecs.items()):
                 best = int(row.argmax())
                 record |= {"label": self.label_names[best], "probability": round(float(row[best]), 6)}
                 record["probabilities"] = {name: round(float(p), 6) for name, p in zip(self.label_names, row)}
                 words = [(codec, word) for role, codec in self.codecs.items() for word in tokens[role][place]]
                 record["unknown"] = sum(word not in codec.vocabulary.ids for codec, word in words)
             else:
-                words = any(tokens[role][place] for role in tokens)
+                words = any(codec.own(tokens[role][place]) for role, codec in self.codecs.items())
                 warnings.append("no known token to classify" if words else "no token to classify")
             yield record | _warning(warnings)
+
+    @staticmethod
+    def _has_token(codec: Words, tokens: Sequence[str]) -> bool:
+        return any(not codec.skip or token in codec.vocabulary.ids for token in codec.own(tokens))
 
     def _tokens(self, role: str, number: int, part: Mapping[str, str]) -> list[str]:
         try:

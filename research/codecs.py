@@ -17,7 +17,7 @@ from research.errors import ConfigError, DataError
 from research.text import (
     BOS,
     EOS,
-    NODE,
+    NODE_TOKEN,
     PAD,
     RESERVED,
     SENTENCE,
@@ -32,9 +32,8 @@ from research.text import (
 )
 
 SUBWORDS = ("bpe", "unigram")
-TREES = ("parse", "full", "words")
-"""What `data.tree` may be: texts are binarised parses; plain texts, put into full binary trees; parses of which the
-words alone are read."""
+TREES = ("parse", "full")
+"""What `data.tree` may be: the trees of binarised parses, or full binary trees over the tokens."""
 _BLANK = "\u2581"  # sentencepiece's sign for a blank
 
 
@@ -71,12 +70,14 @@ class Codec(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A tokeniser and a vocabulary. skip: unknown tokens are left out instead of becoming `<unk>`."""
+    """A tokeniser and a vocabulary. skip: unknown tokens are left out instead of becoming `<unk>`. marks: tokens that
+    `split` adds to those of the text, for inner nodes of trees, or for its beginning and end."""
 
     vocabulary: Vocabulary
     split: Tokenizer
     join: Callable[[Sequence[str]], str]
     skip: bool = False
+    marks: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -84,6 +85,10 @@ class Words:
     def words(self, text: str) -> list[str]:
         """The word that each id of `encode` stands for, as the tokeniser gives it: lower-cased where `data.lower`."""
         return [word for word in self.split(text) if not self.skip or word in self.vocabulary.ids]
+
+    def own(self, tokens: Iterable[str]) -> list[str]:
+        """Those of a text's tokens that are the text's own."""
+        return [token for token in tokens if token not in self.marks]
 
     def encode(self, text: str) -> list[int]:
         return self.vocabulary.encode(self.split(text), skip=self.skip)
@@ -225,17 +230,24 @@ def tokenizers(config) -> dict[str, str]:
                 f"data.{fields[role]}: clean_str drops all but English letters, digits and few marks, so that "
                 "translations lack them and nothing calls them unknown; it is for classification"
             )
+        if kind == "parse" and config.data.get("half_width", False):
+            raise ConfigError(
+                "data.half_width would make brackets of words; it does not go with data.tokenizer = parse"
+            )
     return kinds
 
 
 def words_codec(role: str, vocabulary: Vocabulary, config) -> Words:
     """Of words or characters; ConfigError where the configuration names no tokeniser, or no form of trees."""
-    data, kind, language = config.data, tokenizers(config)[role], roles(config)[role]
+    data, kind = config.data, tokenizers(config)[role]
+    language = roles(config)[role] if config.task == "translation" else "en"
     split = tokenizer(kind, data.lower, language, data.get("half_width", False))
     if tree := data.get("tree", ""):
         split = _tree_splitter(tree, split, config)
-    split = _between(data.get("begin", ""), split, data.get("end", ""), config)
-    return Words(vocabulary, split, detokenizer(kind, language), skips(config))
+    begin, end = data.get("begin", ""), data.get("end", "")
+    split = _between(begin, split, end, config)
+    marks = ({begin, end} - {""}) | ({NODE_TOKEN} if tree else set())
+    return Words(vocabulary, split, detokenizer(kind, language), skips(config), frozenset(marks))
 
 
 def _between(begin: str, split: Tokenizer, end: str, config) -> Tokenizer:
@@ -251,25 +263,23 @@ def _between(begin: str, split: Tokenizer, end: str, config) -> Tokenizer:
 
 
 def _tree_splitter(tree: str, split: Tokenizer, config) -> Tokenizer:
-    """From a text, plain or a parse, to the nodes of its tree in post-order, or to the words of its parse."""
+    """From a text, plain or a parse, to the nodes of its tree in post-order."""
     if tree not in TREES:
         raise ConfigError(f"data.tree: '{tree}' is none of {', '.join(TREES)}; empty for texts without trees")
     if skips(config):
         raise ConfigError("data.unknown = skip would leave nodes without children: it does not go with data.tree")
     if tree == "full":
         return lambda text: full_tree(split(text))
-    if config.data.tokenizer != "blank":
-        raise ConfigError(f"data.tree = {tree} reads the words off the parse; set data.tokenizer=blank")
-    case = str.lower if config.data.lower else str
-    nodes = lambda text: post_order(case(text))
-    return nodes if tree == "parse" else lambda text: [node for node in nodes(text) if node != TREE[NODE]]
+    if config.data.tokenizer != "parse":
+        raise ConfigError("data.tree = parse reads the words off the parse, too; set data.tokenizer=parse")
+    return lambda text: post_order(text.lower() if config.data.lower else text)
 
 
 def reserved(config) -> tuple[str, ...]:
     """What the vocabularies of a run start with."""
     if config.task == "translation":
         return SENTENCE
-    return TREE if config.data.get("tree", "") in ("parse", "full") else RESERVED
+    return TREE if config.data.get("tree", "") else RESERVED
 
 
 def _codec_path(folder: Path, role: str, config) -> Path:

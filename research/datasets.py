@@ -81,9 +81,25 @@ def load(config, *, data_dir, manual_dir) -> Corpus:
                 raise ConfigError(f"data.{role}: column '{column}' of corpus '{corpus.name}' holds no text")
         if not values[columns[0]]:
             raise DataError(f"corpus '{corpus.name}': split '{split}' is empty")
-    if config.task != "translation":
-        _check_labels(corpus, data)
-    return corpus
+    if config.task == "translation":
+        return corpus
+    _check_labels(corpus, data)
+    return _with_positive(corpus, data) if data.positive else corpus
+
+
+def _with_positive(corpus: Corpus, data) -> Corpus:
+    """The corpus with `data.positive` as its second class, which F1, AUC, the threshold and retrieval are about."""
+    names = corpus.label_names
+    if len(names) != 2 or data.positive not in names:
+        raise ConfigError(
+            f"data.positive = {data.positive}: names one of two classes; corpus '{corpus.name}' has {', '.join(names)}"
+        )
+    if names[1] == data.positive:
+        return corpus
+    other = {0: 1, 1: 0}
+    swapped = lambda columns: columns | {data.label: [other.get(label, label) for label in columns[data.label]]}
+    splits = {split: swapped(columns) for split, columns in corpus.splits.items()}
+    return dataclasses.replace(corpus, label_names=names[::-1], splits=splits)
 
 
 def _check_labels(corpus: Corpus, data) -> None:
@@ -184,8 +200,8 @@ def _labelled(corpus: Corpus, config, buckets: tuple[Lengths, ...]) -> Prepared:
                 texts[role].append(codecs[role].split(text))
             except ParseError as error:
                 raise DataError(
-                    f"corpus '{corpus.name}': {text[:40]!r} in column '{name}' is no binarised parse, as data.tree = "
-                    f"{data.tree} needs: {error}"
+                    f"corpus '{corpus.name}': {text[:40]!r} in column '{name}' is no binarised parse, as "
+                    f"data.tokenizer = parse needs: {error}"
                 ) from error
     labels = np.array([label for part in columns for label in part[data.label]], np.int32)
     datasets = []

@@ -103,8 +103,8 @@ class Classification:
                 scores["auc"] = 100.0 * metrics.roc_auc_score(labels, predictions[:, 1])
         if threshold is not None:
             tuned = (predictions[:, 1] >= threshold).astype(labels.dtype)
-            scores["tuned_accuracy"] = 100.0 * float(np.mean(tuned == labels))
-            scores["tuned_f1"] = 100.0 * metrics.f1_score(labels, tuned, zero_division=0.0)
+            scores["accuracy_at_threshold"] = 100.0 * float(np.mean(tuned == labels))
+            scores["f1_at_threshold"] = 100.0 * metrics.f1_score(labels, tuned, zero_division=0.0)
             scores["threshold"] = threshold
         return {name: float(value) for name, value in scores.items()}
 
@@ -239,10 +239,10 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
 def _check_trees(config) -> None:
     """ConfigError unless texts have trees where the model reads trees, and there alone."""
     architecture, tree = config.model.architecture, config.data.tree
-    nodes, reads = tree in ("parse", "full"), architecture in ("tree", "hybrid")
-    if reads and not nodes:
+    reads = architecture in ("tree", "hybrid")
+    if reads and not tree:
         raise ConfigError(f"model.architecture = {architecture} needs data.tree, parse or full")
-    if nodes and not reads:
+    if tree and not reads:
         raise ConfigError(f"data.tree = {tree} is for the architectures tree and hybrid, not {architecture}")
     if reads and config.optimizer.get("by_rows", False):  # renumbers ids, of which one means an inner node
         raise ConfigError(f"optimizer.by_rows does not go with model.architecture = {architecture}")

@@ -11,6 +11,7 @@ A tokeniser is a function from a string to a list of tokens; `tokenizer(kind, lo
 | `jieba` | the words of jieba's default segmentation, white space dropped |
 | `both` | those words, each followed by its characters where it has more than one |
 | `moses` | the Moses tokeniser's words, for languages that sacremoses knows |
+| `parse` | the words of a binarised parse |
 
 A binary tree is the list of its nodes in post-order, a word or `NODE_TOKEN` each: `post_order` reads one off a parse,
 `full_tree` builds one over words.
@@ -100,10 +101,11 @@ def half_width(text: str) -> str:
 
 
 def tokenizer(kind: str, lower: bool, language: str = "en", narrow: bool = False) -> Tokenizer:
-    """The tokeniser called `kind` (the table above), after `half_width` if `narrow` and lower-casing if `lower`."""
+    """The tokeniser called `kind` (the table above), after `half_width` if `narrow` and lower-casing if `lower`.
+    language: a code that sacremoses knows, for `moses`."""
     kinds = {
         **{"blank": blank, "clean_str": clean_str, "character": character, "mixed": mixed},
-        **{"jieba": jieba_words, "both": words_and_characters},
+        **{"jieba": jieba_words, "both": words_and_characters, "parse": leaves},
     }
     if kind == "moses":
         split = functools.partial(_moses(language)[0].tokenize, escape=False)
@@ -171,6 +173,11 @@ def post_order(parse: str) -> list[str]:
     if opened:
         raise ParseError(opened[-1], "this bracket is never closed")
     return nodes
+
+
+def leaves(parse: str) -> list[str]:
+    """The words of a binarised parse. Raises: as `post_order`."""
+    return [node for node in post_order(parse) if node != NODE_TOKEN]
 
 
 def full_tree(words: Sequence[str]) -> list[str]:

@@ -406,11 +406,12 @@ def test_the_study_covers_the_axes_of_the_issue():
 # ESIM's study
 
 
+PARSED = ["data.tree=", "model.architecture=sequential"]
+
+
 @pytest.mark.parametrize("config", [ESIM.config, LCQMC.config, "configs/esim/snli_tree.py"])
 def test_every_variant_of_esim_can_be_run(config):
-    plan = make_plan(
-        esim.STUDY, config, [] if "tree" not in config else ["data.tree=words", "model.architecture=sequential"]
-    )
+    plan = make_plan(esim.STUDY, config, PARSED if "tree" in config else [])
     for name in plan.variants:
         cell = cli.load_config(config, plan.cell(name, 3))
         assert (cell.seed, cell.replicas) == (3, 1)
@@ -421,8 +422,11 @@ def test_every_variant_of_esim_can_be_run(config):
 def test_trees_of_esim_are_those_that_the_texts_allow():
     trees = lambda plan: [name for name in plan.variants if name.startswith(("tree_", "hybrid_"))]
     assert trees(ESIM) == ["tree_full", "hybrid_full"]
-    parsed = ["data.tree=words", "model.architecture=sequential"]
-    assert trees(make_plan(esim.STUDY, "configs/esim/snli_tree.py", parsed)) == ["tree_parse", "hybrid_parse"]
+    plan = make_plan(esim.STUDY, "configs/esim/snli_tree.py", PARSED)
+    assert trees(plan) == ["tree_parse", "tree_full", "hybrid_parse", "hybrid_full"]
+    assert "data.buckets=64,128,256,512" in plan.variants["tree_full"].overrides
+    own = make_plan(esim.STUDY, "configs/esim/snli_tree.py", [])
+    assert own.variants["hybrid_full"].changes.keys() == {"model.architecture", "data.tree"}, "its lengths count nodes"
 
 
 def test_what_equals_the_baseline_of_esim_is_not_run():

@@ -117,13 +117,13 @@ def test_every_text_stands_between_two_words(begin, end):
     assert split("A dog") == tokens("a", "dog") and split("") == tokens()
     codec = words_codec("hypothesis", learn_words([split("a dog"), split("a a a")], config), config)
     assert codec.pieces(codec.encode("dog")) == tokens("dog")
-    config.data.tree = "words"
+    config.data.tokenizer = "parse"
     assert words_codec("premise", Vocabulary(RESERVED), config).split("( A dog )") == tokens("a", "dog")
 
 
 @pytest.mark.parametrize("tree", ["parse", "full"])
 def test_no_tree_has_words_at_its_ends(tree):
     config = matching_defaults()
-    config.data.update(end="_EOS_", tree=tree)
+    config.data.update(end="_EOS_", tree=tree, tokenizer="parse")
     with pytest.raises(ConfigError, match=rf"^data\.begin and data\.end: .* with data\.tree = {tree}$"):
         words_codec("premise", Vocabulary(TREE, TREE), config)

@@ -2,6 +2,7 @@
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,11 +201,54 @@ def test_attention_on_one_side_alone():
     assert all(float(jnp.abs(half).max()) > 0.1 for half in jnp.split(both, 2))
 
 
+@pytest.mark.parametrize("options", [{}, {"trees": True}], ids=str)
+def test_dropout_stands_before_every_layer_behind_the_vectors(options):
+    """Half of what goes into the encoding, the composition and either layer of the classifier is zero, the rest twice
+    as large."""
+    net, texts = model(dropout=0.5, embedding_dim=64, hidden=64, **options), trees() if options else sentences()
+    values = net.init(jax.random.key(0), *texts)
+    rows = jnp.arange(2 * B)
+    layers = lambda module, method: method == "__call__" and module.name and module.name.startswith("dropout_")
+    inputs = {}
+
+    def watch(call, arguments, keywords, context):
+        result = call(*arguments, **keywords)
+        if layers(context.module, context.method_name):
+            inputs[context.module.name] = (np.asarray(arguments[0]), np.asarray(result))
+        return result
+
+    with nn.intercept_methods(watch):
+        net.apply(values, *texts, rows, rngs={"dropout": jax.random.key(1)})
+    assert set(inputs) == {"dropout_words", "dropout_projection", "dropout_pooled", "dropout_hidden"}
+    for given, kept in inputs.values():
+        real = given != 0
+        assert 0.4 < np.mean(kept[real] == 0) < 0.6
+        np.testing.assert_allclose(kept[kept != 0], 2 * given[kept != 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"trees": True}], ids=str)
+def test_initial_values(options):
+    """Of every parameter: N(0, 1), Glorot-uniform, orthogonal, zero or, of forget gates, one."""
+    net, texts = model(embedding_dim=32, hidden=24, **options), trees() if options else sentences()
+    params = dict(net.init(jax.random.key(0), *texts)["params"])
+    vectors = np.asarray(params.pop("words")["embedding"])
+    assert abs(vectors[2:].mean()) < 0.1 and 0.9 < vectors[2:].std() < 1.1
+    for path, x in jax.tree.leaves_with_path(params):
+        name, x = path[-1].key, np.asarray(x)
+        if name.endswith("_state"):
+            np.testing.assert_allclose(x @ x.T, np.eye(24), atol=1e-5)
+        elif x.ndim == 2:
+            bound = np.sqrt(6 / sum(x.shape))
+            assert 0.9 * bound < np.abs(x).max() <= bound and x.std() == pytest.approx(bound / np.sqrt(3), rel=0.15)
+        else:
+            forget = np.arange(len(x)) // 24 == 1
+            np.testing.assert_array_equal(x, forget if name in ("forward_bias", "backward_bias") else 0.0)
+
+
 def test_an_empty_text_is_one_zero_vector():
     net, (tokens, lengths) = model(), sentences()
     values = variables(net)
     empty = np.where(np.arange(2 * B) == 1, 0, lengths)
-    found = net.apply(values, tokens, empty)
     zero = jax.tree.map(lambda x: x, values)
     zero["params"]["words"] = {"embedding": values["params"]["words"]["embedding"].at[39].set(0.0)}
     tokens = np.where(tokens == 39, 38, tokens)

@@ -614,11 +614,11 @@ def test_labels_are_pytorchs(esim_files, tmp_path, bounds):
     net = Esim(len(words)).eval()
     imported_esim(esim_files, net, tmp_path, worddict=dict(reversed(words.items())))  # an order that means nothing
     lines = ["a man Sleeps .\tdog sleeps .", "-LRB- \u2028\tman", "runs  runs zzz runs a man .\t dog dog "]
-    lines += ["a\t", "\t"] * (bounds == "both")
+    lines += ["a\t"] * (bounds == "both")
     outcome = call(predict.main, "--workdir", tmp_path / "W", stdin="\n".join(lines).encode())
     assert outcome.code == 0, outcome
     records = [json.loads(line) for line in outcome.out.removesuffix("\n").split("\n")]
-    assert [record["unknown"] for record in records] == [1, 0, 1, 0, 0][: len(lines)]
+    assert [record["unknown"] for record in records] == [1, 0, 1, 0][: len(lines)]
 
     def ids(text):
         inner = [words.get(word, 1) for word in text.split(" ") if word]
@@ -632,6 +632,8 @@ def test_labels_are_pytorchs(esim_files, tmp_path, bounds):
         wanted = dict(zip(("entailment", "neutral", "contradiction"), logits.softmax(-1).tolist()))
         assert record["probabilities"] == pytest.approx(wanted, abs=2e-6)
         assert record["label"] == max(wanted, key=wanted.get)
+    (empty,) = map(json.loads, call(predict.main, "--workdir", tmp_path / "W", stdin=b"\t").out.splitlines())
+    assert (empty["label"], empty["warning"]) == (None, "no token to classify")
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from experiments import predict, run
+from experiments import cli, predict, run
+from research import datasets
+from research.codecs import reserved, words_codec
+from research.errors import ConfigError
 from research.tasks import Classification
+from research.text import Vocabulary
 from tests.test_cli import call, refused
 
 LCQMC, SNLI, TREE = (f"configs/esim/{name}.py" for name in ("lcqmc_small", "snli", "snli_tree"))
@@ -18,7 +22,7 @@ TINY = {
 }
 PAIRS = TINY | {"data.corpus": "pairs", "data.train": "train", "data.dev": "validation", "data.test": "test"}
 PARSES = PAIRS | {
-    **{"data.corpus": "pairs/parses", "data.tokenizer": "blank", "data.buckets": "(8,16)"},
+    **{"data.corpus": "pairs/parses", "data.tokenizer": "parse", "data.buckets": "(8,16)"},
     **{"data.premise": "sentence1", "data.hypothesis": "sentence2"},
 }
 
@@ -63,7 +67,7 @@ def test_the_result(bench):
     assert result["data"]["label_names"] == ["other", "same"] and result["data"]["long"] == 1
     sizes = result["data"]["vocabulary"]
     assert sizes["premise"] == sizes["hypothesis"] == 2 + 6  # one vocabulary: four letters, 一 and 二
-    names = {"accuracy", "macro_f1", "loss", "f1", "auc", "tuned_accuracy", "tuned_f1", "threshold"}
+    names = {"accuracy", "macro_f1", "loss", "f1", "auc", "accuracy_at_threshold", "f1_at_threshold", "threshold"}
     assert set(result["metrics"]["test"]) == set(result["metrics"]["dev"]) == names
     thresholds = [result["metrics"][split]["threshold"]["mean"] for split in ("dev", "test")]
     assert thresholds[0] == thresholds[1] and 0 < thresholds[0] < 1
@@ -119,9 +123,9 @@ def test_the_threshold_has_the_best_f1_of_all():
 
     assert f1(threshold) == max(f1(limit) for limit in scores) > f1(0.5)
     found = task.score(predictions, labels, threshold)
-    assert found["tuned_f1"] == pytest.approx(100 * f1(threshold)) and found["threshold"] == threshold
-    assert found["tuned_accuracy"] == pytest.approx(100 * np.mean((scores >= threshold) == labels))
-    assert found["f1"] == pytest.approx(100 * f1(0.5)) and "tuned_f1" not in task.score(predictions, labels)
+    assert found["f1_at_threshold"] == pytest.approx(100 * f1(threshold)) and found["threshold"] == threshold
+    assert found["accuracy_at_threshold"] == pytest.approx(100 * np.mean((scores >= threshold) == labels))
+    assert found["f1"] == pytest.approx(100 * f1(0.5)) and "f1_at_threshold" not in task.score(predictions, labels)
 
 
 def test_there_is_no_threshold_without_the_class_or_with_more_classes():
@@ -130,7 +134,33 @@ def test_there_is_no_threshold_without_the_class_or_with_more_classes():
     assert Classification(None, 3).threshold(np.full((4, 3), 1 / 3), np.array([0, 1, 2, 1])) is None
 
 
+def test_one_of_two_classes_is_called_positive(tmp_path):
+    """Whatever the names' order: F1, AUC and the bot take it for the second."""
+    write(tmp_path / "raw" / "pairs", pairs(60, 0))
+    load = lambda **fields: datasets.load(
+        cli.load_config(LCQMC, [f"{name}={value}" for name, value in (PAIRS | fields).items()]),
+        data_dir=tmp_path / "data",
+        manual_dir=tmp_path / "raw",
+    )
+    by_code, other, same = load(), load(**{"data.positive": "other"}), load(**{"data.positive": "same"})
+    assert list(by_code.label_names) == list(same.label_names) == ["other", "same"]
+    assert list(other.label_names) == ["same", "other"] and same.splits == by_code.splits
+    for split, columns in by_code.splits.items():
+        assert other.splits[split] == columns | {"label": [1 - label for label in columns["label"]]}
+    with pytest.raises(ConfigError, match=r"data\.positive = equal: names one of two classes; .* has other, same$"):
+        load(**{"data.positive": "equal"})
+
+
 # SNLI as TFDS has it
+
+
+@pytest.mark.parametrize("config", [SNLI, "configs/esim/multi_nli.py"])
+def test_the_words_of_snli_are_english(config):
+    """The rules of Moses for English, whose contractions GloVe has vectors for."""
+    config = cli.load_config(config, [])
+    for role in ("premise", "hypothesis"):
+        split = words_codec(role, Vocabulary(reserved(config)), config).split
+        assert split("The man's dog doesn't bark.") == ["The", "man", "'s", "dog", "doesn", "'t", "bark", "."]
 
 
 def test_snli_leaves_out_pairs_without_a_label(tmp_path, monkeypatch):
@@ -167,7 +197,7 @@ def parses(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("architecture", ["tree", "hybrid", "sequential"])
 def test_trees_are_trained_and_predicted(parses, tmp_path, architecture):
     fields = PARSES | {"model.architecture": architecture}
-    fields |= {"data.tree": "words"} if architecture == "sequential" else {}
+    fields |= {"data.tree": ""} if architecture == "sequential" else {}
     outcome = call(run.main, *arguments(parses, TREE, fields, architecture))
     assert outcome.code == 0, outcome
     size = json.loads((parses / architecture / "result.json").read_text())["data"]["vocabulary"]["premise"]
@@ -202,8 +232,13 @@ STATIC = {"model.variant": "static", "word_vectors.path": "vectors.txt"}
         ({"data.hypothesis": "text"}, 2, r"has no column 'text'; it has sentence1, sentence2, label$"),
         ({"data.premise": "label", "data.label": "sentence1"}, 2, r"data\.premise: column 'label' of corpus"),
         ({"data.unlabelled": "keep"}, 2, r"data\.unlabelled: 'keep' is neither refuse nor drop$"),
-        ({"data.tree": "binary"}, 2, r"data\.tree: 'binary' is none of parse, full, words; empty for texts without"),
-        ({"data.tree": "parse"}, 2, r"data\.tree = parse reads the words off the parse; set data\.tokenizer=blank$"),
+        ({"data.tree": "binary"}, 2, r"data\.tree: 'binary' is none of parse, full; empty for texts without"),
+        (
+            {"data.tree": "parse"},
+            2,
+            r"data\.tree = parse reads the words off the parse, too; set data\.tokenizer=parse$",
+        ),
+        ({"data.tokenizer": "parse", "data.half_width": True}, 2, r"data\.half_width would make brackets of words"),
         ({"data.tree": "full", "data.unknown": "skip"}, 2, r"data\.unknown = skip would leave nodes without children"),
         ({"model.architecture": "tree"}, 2, r"model\.architecture = tree needs data\.tree, parse or full$"),
         ({"data.tree": "full"}, 2, r"data\.tree = full is for the architectures tree and hybrid, not sequential$"),
@@ -246,7 +281,7 @@ def test_a_malformed_line_is_named(parses, tmp_path, line, message):
 def test_texts_that_are_no_parses(tmp_path):
     write(tmp_path / "raw" / "pairs", [("A man", "sleeps", label) for label in ("same", "other")] * 30)
     message = (
-        r"corpus 'pairs/text': 'A man' in column 'sentence1' is no binarised parse, as data\.tree = parse needs: "
+        r"corpus 'pairs/text': 'A man' in column 'sentence1' is no binarised parse, as data\.tokenizer = parse needs: "
         "column 3: text after the end of the tree$"
     )
     refused(3, message, run.main, *arguments(tmp_path, TREE, PARSES | {"data.corpus": "pairs"}))

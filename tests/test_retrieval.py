@@ -16,7 +16,7 @@ import pytest
 
 from experiments import answer, cli, evaluate_retrieval, predict, run
 from experiments.answer import Bot, converse, matching_run, read_faq, spoken, threshold_of
-from experiments.evaluate_retrieval import Found, bootstrap, scores, search
+from experiments.evaluate_retrieval import Found, bootstrap, retrieval_tasks, scores, search
 from research.batches import Batch, make_buckets
 from research.corpora import load_corpus
 from research.errors import ConfigError, DataError
@@ -202,6 +202,15 @@ def test_pairs_as_retrieval():
     assert task.among("xyz", 2) == task
 
 
+def test_the_dev_queries_have_as_many_candidates_and_no_partner_among_them():
+    dev, test = [("a", "b", 1), ("c", "d", 0)], [(f"q{n}", f"s{n}", 1) for n in range(5)]
+    train = [("a", "x", 1), ("a", "y", 0), ("c", "z", 1), ("q0", "w", 1), ("e", "v", 0)]
+    for tasks in [retrieval_tasks({"train": train, "dev": dev, "test": test}, count) for count in (0, 9)]:
+        assert tasks["test"] == Retrieval.of_pairs(test) and tasks["dev"].queries == ["a"]
+        assert tasks["dev"].candidates[:2] == ["b", "d"] and len(tasks["dev"].candidates) == 5
+        assert set(tasks["dev"].candidates[2:]) < {"y", "z", "w", "v"}
+
+
 def test_a_querys_own_text_is_not_found():
     """Nor does it take a place: two are found beside it."""
 
@@ -320,7 +329,7 @@ def test_below_the_threshold_it_does_not_know(trained, faq, questions):
     assert known == sure
     (reply,) = asked(trained, faq, questions[0].encode(), "--threshold", str(score + 1e-5))
     assert reply["answer"] is None and reply["question"] is None and reply["score"] == score
-    assert reply["reason"].startswith("the best score") and "below the threshold" in reply["reason"]
+    assert reply["reason"].endswith(f"of the first is below the threshold {score + 1e-5:.2f}")
     best_of_all = {name: sure[name] for name in ("question", "answer", "score")}
     assert reply["runners_up"] == [best_of_all, *sure["runners_up"][:2]]
 
@@ -334,13 +343,25 @@ def test_the_threshold_is_that_of_the_run(trained, tmp_path):
 
 
 def test_lines_without_a_known_token(trained, faq):
-    empty, unknown, bad = asked(
-        trained, faq, "\n♞ ♞\n♞\xff\n".encode("latin-1", "ignore") and b"\n\xe2\x99\x9e\n\xff\n"
-    )
+    empty, unknown, bad = asked(trained, faq, b"\n\xe2\x99\x9e\n\xff\n")
     assert empty["answer"] is empty["score"] is None and empty["runners_up"] == []
     assert empty["reason"] == "no token stands in the question"
     assert unknown["reason"] == bad["reason"] == "no token is in the vocabulary of the run"
     assert bad["warning"] == "not UTF-8: undecodable bytes read as U+FFFD" and "warning" not in unknown
+
+
+def test_marks_are_no_tokens_of_a_question(trained, faq, tmp_path):
+    """A run whose texts stand between two words answers the same lines."""
+    folder = Path(shutil.copytree(trained / "W", tmp_path / "W"))
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["data"].update(begin="_BOS_", end="_EOS_")
+    (folder / "config.json").write_text(json.dumps(record))
+    found = call(answer.main, "--workdir", folder, "--faq", faq, stdin="\n♞\n北京\n".encode())
+    empty, unknown, known = map(json.loads, found.out.splitlines())
+    assert empty["reason"] == "no token stands in the question" and known["score"] is not None
+    assert unknown["reason"] == "no token is in the vocabulary of the run"
+    (tmp_path / "blank.txt").write_text("北京\t一\n\u3000\t二\n", encoding="utf-8")
+    refused(3, r"blank\.txt:2: the tokeniser", answer.main, "--workdir", folder, "--faq", tmp_path / "blank.txt")
 
 
 def test_a_long_question_is_cut(trained, faq):
@@ -401,7 +422,7 @@ def test_the_prompt(bot, questions, monkeypatch, capsys):
 def test_the_prompt_below_the_threshold(bot, questions, monkeypatch, capsys):
     bot.threshold = 1.0
     said = spoken(bot.reply(questions[2])).splitlines()
-    assert said[0].startswith("I do not know: the best score 0.") and said[1] == "The nearest questions:"
+    assert said[0].startswith("I do not know: the score 0.") and said[1] == "The nearest questions:"
     assert len(said) == 5
 
 
@@ -539,7 +560,7 @@ def test_a_run_that_is_not_of_matching(faq, tmp_path):
     ("changes", "message"),
     [
         ({}, r"its run has 3 classes \(no, other, same\); name one of two, of which the second means the same"),
-        ({"data.tree": "words", "data.tokenizer": "blank"}, "its run reads parses; name one of plain texts"),
+        ({"data.tokenizer": "parse", "data.half_width": False}, "its run reads parses; name one of plain texts"),
     ],
 )
 def test_a_run_that_cannot_answer(faq, tmp_path, changes, message):

@@ -178,7 +178,16 @@ def test_the_metrics(finished):
     metrics = result_of(finished)["metrics"]
     assert set(metrics) == {"dev", "test"}
     for scores in metrics.values():
-        assert set(scores) == {"accuracy", "macro_f1", "loss", "f1", "auc", "tuned_accuracy", "tuned_f1", "threshold"}
+        assert set(scores) == {
+            "accuracy",
+            "macro_f1",
+            "loss",
+            "f1",
+            "auc",
+            "accuracy_at_threshold",
+            "f1_at_threshold",
+            "threshold",
+        }
         for score in scores.values():
             assert score == {"mean": score["mean"], "std": None, "ci95": None, "n": 1, "values": [score["mean"]]}
             assert 0 <= score["mean"] <= 100

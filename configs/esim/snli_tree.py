@@ -17,7 +17,7 @@ def get_config():
     config.data.corpus = "snli_parses"
     config.data.premise, config.data.hypothesis = "sentence1_parse", "sentence2_parse"
     config.data.unlabelled = "refuse"
-    config.data.tokenizer, config.data.tree = "blank", "parse"
+    config.data.tokenizer, config.data.tree = "parse", "parse"
     config.data.buckets = (32, 64, 128, 256)
     config.model.architecture = "tree"
     return config

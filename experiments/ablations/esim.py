@@ -1,9 +1,9 @@
 """Ablations of ESIM (Chen et al. 2017): the rows of Table 2, and what teaching material changes.
 
 The baseline is SICK by words with random vectors; `--config configs/esim/lcqmc_small.py` makes it one of Chinese
-questions, with the axis of characters against words. Rows 17 and 25 of the table need the corpus's own parses: they are
-there where the baseline reads the words of parses (data.tree=words). Where it reads plain text, the hybrid model gets
-full trees, as in row 18, and so does the tree-LSTM alone, which the table does not have.
+questions, with the axis of characters against words. Rows 17 and 25 of the table need the corpus's own parses: they
+are there where the baseline reads the words of parses (data.tokenizer=parse). Full trees, as in row 18, can be built
+over any words; the tree-LSTM alone with those is a row that the table does not have.
 """
 
 from ml_collections import ConfigDict
@@ -12,9 +12,11 @@ from experiments.ablate import Axes, Study, main
 
 
 def axes(baseline: ConfigDict) -> Axes:
-    tree = "parse" if baseline.data.tree == "words" else "full"
-    nodes = tuple(2 * size for size in baseline.data.buckets)  # a tree of n words has 2n - 1
-    trees = lambda architecture: {"model.architecture": architecture, "data.tree": tree, "data.buckets": nodes}
+    kinds = ("parse", "full") if baseline.data.tokenizer == "parse" else ("full",)
+    nodes = tuple(baseline.data.buckets if baseline.data.tree else (2 * size for size in baseline.data.buckets))
+    trees = lambda architecture, tree: {  # a tree of n words has 2n - 1 nodes
+        **{"model.architecture": architecture, "data.tree": tree, "data.buckets": nodes},
+    }
     found = {
         "Table 2": {
             "pooling_sum": {"model.pooling": "sum"},
@@ -23,8 +25,7 @@ def axes(baseline: ConfigDict) -> Axes:
             "encoding_feedforward": {"model.encoding": "feedforward"},
             "premise_attention_off": {"model.attention": "hypothesis"},
             "hypothesis_attention_off": {"model.attention": "premise"},
-            f"tree_{tree}": trees("tree"),
-            f"hybrid_{tree}": trees("hybrid"),
+            **{f"{name}_{kind}": trees(name, kind) for name in ("tree", "hybrid") for kind in kinds},
         },
         "word vectors": {
             "rand": {"model.variant": "rand", "word_vectors.path": ""},
