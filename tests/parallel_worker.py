@@ -1,46 +1,46 @@
-"""One training run for test_parallel.py:
-`python -m tests.parallel_worker OUT.npz TASK/MODE[/MICRO_BATCHES[/STOP]] REPLICAS [PROCESS COUNT PORT]`.
-With STOP the run is interrupted after that many steps and resumed.
+"""Training runs for test_parallel.py, one after another:
+`python -m tests.parallel_worker FOLDER RUN,RUN,... [PROCESS COUNT PORT]` writes FOLDER/<number>.npz for each.
 
-The number of devices comes from XLA_FLAGS; COUNT processes on the loopback address share one run."""
+A run is TASK/MODE/REPLICAS[/MICRO_BATCHES[/STOP]]; with STOP it is interrupted after that many steps and resumed. The
+number of devices comes from XLA_FLAGS; COUNT processes on the loopback address share the runs."""
 
 import contextlib
 import dataclasses
 import functools
 import sys
-import tempfile
 from pathlib import Path
 
 import jax
 
 
-def main(out: str, mode: str, replicas: str, *hosts: str) -> None:
+def main(folder: str, runs: str, *hosts: str) -> None:
     jax.config.update("jax_platforms", "cpu")
     if hosts:
         process, count, port = (int(word) for word in hosts)
         jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=process)
+    for number, run in enumerate(runs.split(",")):
+        train(Path(folder) / f"{number}.npz", *run.split("/"))
 
+
+def train(out: Path, task: str, mode: str, replicas: str, parts: str = "1", stop: str = "0") -> None:
     import numpy as np
 
     from research.fit import Stopped
     from tests.test_fit import ANNEALED, SETTINGS, annealed, fit, member, stop_after
 
-    # every host writes to the same folder, as on a shared file system
-    folder = Path(out).with_suffix(".checkpoints") if hosts else Path(tempfile.mkdtemp())
-    given = mode.split("/")
-    task, mode, parts, stop = given + ["", "jit", "1", "0"][len(given) :]
     settings, make = dataclasses.replace(SETTINGS, micro_batches=int(parts)), {}
     members = [member(r, 2 * r) for r in range(int(replicas))]
     if task == "translation":
         settings, members, make = *translation(settings), {"make": translator}
     if task == "annealed":
         settings, members, make = ANNEALED, [member(r, 5 * r) for r in range(int(replicas))], {"make": annealed}
-    train = functools.partial(fit, folder, members, mode=mode, settings=settings, parts=settings.micro_batches, **make)
+    folder = out.with_suffix(".checkpoints")  # of all hosts, as on a shared file system
+    run = functools.partial(fit, folder, members, mode=mode, settings=settings, parts=settings.micro_batches, **make)
     if int(stop):
         with contextlib.suppress(Stopped):
-            train(should_stop=stop_after(int(stop)))
-    variables, progress = train()
-    local = lambda x: np.asarray(x.addressable_data(0) if hosts else x)
+            run(should_stop=stop_after(int(stop)))
+    variables, progress = run()
+    local = lambda x: np.asarray(x.addressable_data(0) if jax.process_count() > 1 else x)
     leaves = {jax.tree_util.keystr(path): local(x) for path, x in jax.tree_util.tree_leaves_with_path(variables)}
     if jax.process_index() == 0:
         found = {name: np.array(getattr(progress, name)) for name in ("best", "cuts", "steps")}

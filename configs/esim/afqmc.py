@@ -1,4 +1,5 @@
-r"""ESIM on AFQMC, questions of a payment service, by characters, random vectors; 31 % of the pairs mean the same.
+r"""ESIM on AFQMC, questions of a payment service, by characters, random vectors, 3 seeds. 31 % of the pairs mean the
+same: to say that none does is right for 69.0 % of the test part.
 
 Trained on train.txt (a tenth of it is the dev part), tested on dev.txt: its test part has no
 public labels.
@@ -14,7 +15,6 @@ from configs.esim import lcqmc_small
 
 def get_config():
     config = lcqmc_small.get_config()
-    config.replicas = 1
     config.data.corpus, config.data.train, config.data.test = "afqmc", "train", "validation"
     config.data.buckets = (12, 16, 24, 48, 96)
     return config
