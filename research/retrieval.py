@@ -48,7 +48,7 @@ class Bm25:
 
 
 class TfIdf:
-    r"""Cosine of tf-idf vectors by scikit-learn; token t of a text weighs :math:`f_t (\ln\frac{1 + N}{1 + n_t} + 1)`."""
+    r"""Cosine of tf-idf vectors (scikit-learn): token t of a text weighs :math:`f_t (\ln\frac{1 + N}{1 + n_t} + 1)`."""
 
     def __init__(self, texts: Sequence[Tokens]):
         from sklearn.feature_extraction.text import TfidfVectorizer  # imported on use: it takes a second
