@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.predict import NOT_UTF8, Run, read_blocks
+from experiments.predict import NOT_UTF8, Run, read_blocks, record_of
 from experiments.workdir import read_json
 from research.corpora.reading import read_text
 from research.errors import ConfigError, DataError
@@ -83,17 +83,18 @@ def _entry(line: str, place: str) -> tuple[str, str]:
 
 def matching_run(workdir: Path) -> Run:
     """The finished run of matching in `workdir`, of two classes; else ConfigError."""
-    run = Run(workdir)
-    if run.config.task != "matching":
-        raise ConfigError(f"--workdir {workdir}: holds a run of {run.config.task}; name one of matching")
-    if len(names := run.record["label_names"]) != 2:
+    record = record_of(workdir)
+    config = record["config"]
+    if config["task"] != "matching":
+        raise ConfigError(f"--workdir {workdir}: holds a run of {config['task']}; name one of matching")
+    if len(names := record["label_names"]) != 2:
         raise ConfigError(
             f"--workdir {workdir}: its run has {len(names)} classes ({', '.join(names)}); name one of two, of which "
             "the second means the same"
         )
-    if run.config.data.tokenizer == "parse":
+    if config["data"]["tokenizer"] == "parse":
         raise ConfigError(f"--workdir {workdir}: its run reads parses; name one of plain texts")
-    return run
+    return Run(workdir)
 
 
 def threshold_of(workdir: Path) -> float:

@@ -51,13 +51,18 @@ EXAMPLES = """examples:
 BLOCK = 1 << 20  # bytes read and labelled at once
 
 
+def record_of(workdir: Path) -> dict:
+    """What config.json says of the finished run in `workdir`; ConfigError where there is none."""
+    if not (workdir / "result.json").is_file():
+        raise ConfigError(f"--workdir {workdir}: holds no finished run; finish it with python -m experiments.run")
+    return read_json(workdir / "config.json")
+
+
 class Run:
     """A finished run's configuration, task, parameters and codecs."""
 
     def __init__(self, workdir: Path, replica: int = 0):
-        if not (workdir / "result.json").is_file():
-            raise ConfigError(f"--workdir {workdir}: holds no finished run; finish it with python -m experiments.run")
-        self.record = read_json(workdir / "config.json")
+        self.record = record_of(workdir)
         self.config = ConfigDict(self.record["config"])
         count = self.config.replicas * self.config.folds
         if not 0 <= replica < count:
