@@ -22,7 +22,6 @@ TASKS = ("matching",)
 """What `config.task` may be with this model."""
 
 ARCHITECTURES = ("sequential", "tree", "hybrid")
-VARIANTS = ("rand", "static", "non_static")
 LAYERS = ("recurrent", "feedforward")
 ATTENTIONS = ("both", "premise", "hypothesis")
 POOLINGS = ("average_max", "sum")
@@ -183,7 +182,6 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
         return siamese.make_model(config, vocab_size=vocab_size, num_classes=num_classes, max_length=max_length)
     for name, choices in (
         ("architecture", (*ARCHITECTURES, *siamese.ARCHITECTURES)),
-        ("variant", VARIANTS),
         ("encoding", LAYERS),
         ("attention", ATTENTIONS),
         ("composition", LAYERS),
@@ -193,11 +191,7 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     ):
         if config[name] not in choices:
             raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
-    for name in ("embedding_dim", "hidden", "layers"):
-        if config[name] < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
-    if not 0.0 <= config.dropout < 1.0:
-        raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {config.dropout}")
+    siamese.check(config, "embedding_dim", "hidden", "layers")
     if config.output == "sigmoid" and num_classes != 2:
         raise ConfigError(f"model.output = sigmoid is for two classes; the corpus has {num_classes}")
     if config.architecture != "sequential" and not config.masks:

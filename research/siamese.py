@@ -18,6 +18,7 @@ from research.recurrence import BiLSTM
 from research.textcnn import convolve
 
 ARCHITECTURES = ("siamese_bilstm", "siamese_textcnn", "cosine")
+VARIANTS = ("rand", "static", "non_static")
 
 
 class Siamese(nn.Module):
@@ -70,15 +71,20 @@ class Siamese(nn.Module):
         return jax.nn.relu(jnp.concatenate(maps, axis=-1) + bias)
 
 
-def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> Siamese:
-    """The model of `config.model`; ConfigError where a field cannot be."""
-    if config.variant not in ("rand", "static", "non_static"):
-        raise ConfigError(f"model.variant: '{config.variant}' is none of rand, static, non_static")
-    for name in ("embedding_dim", "hidden"):
+def check(config, *sizes: str) -> None:
+    """ConfigError where `variant`, `dropout` or one of the `sizes` cannot be."""
+    if config.variant not in VARIANTS:
+        raise ConfigError(f"model.variant: '{config.variant}' is none of {', '.join(VARIANTS)}")
+    for name in sizes:
         if config[name] < 1:
             raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
     if not 0.0 <= config.dropout < 1.0:
         raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {config.dropout}")
+
+
+def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> Siamese:
+    """The model of `config.model`; ConfigError where a field cannot be."""
+    check(config, "embedding_dim", "hidden")
     if not config.kernel_sizes or not 1 <= min(config.kernel_sizes) <= max(config.kernel_sizes) <= max_length:
         raise ConfigError(
             f"model.kernel_sizes must be window sizes from 1 to {max_length}, the last of data.buckets, "
