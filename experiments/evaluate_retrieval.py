@@ -8,8 +8,8 @@ Reported are the share of the relevant texts among the first 1, 5 and k (recall@
 relevant one among the k recalled, 0 where there is none, in the mean over all queries (MRR), both in percent, and the
 milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
 `rerank + w recall` by its log-odds plus w times the score of the recall. That w has the highest MRR on the run's dev
-split, whose queries have, with second texts of the training part that none of them was paired with as the same, as
-many candidates as those of the test split.
+split, whose queries have as many candidates as those of the test split. Further candidates are second texts of the
+training part that no query was paired with as the same.
 Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
 """
 
@@ -28,7 +28,7 @@ from experiments import cli
 from experiments.answer import Finder, matching_run
 from experiments.environment import environment
 from experiments.predict import Run
-from experiments.tables import interval_text, table
+from experiments.tables import order_name, orders_table
 from experiments.workdir import read_json, write_json
 from research import datasets
 from research.codecs import roles
@@ -88,14 +88,20 @@ def split_pairs(corpus: Corpus, config) -> dict[str, list[tuple[str, str, int]]]
     return {split: [pairs[place] for place in chosen] for split, chosen in places.items()}
 
 
-def retrieval_tasks(pairs: Mapping[str, Sequence[tuple[str, str, int]]], queries: int) -> dict[str, Retrieval]:
-    """The tasks of `dev` and `test`, of up to `queries` queries (0: all), among about as many candidates."""
-    made = {split: Retrieval.of_pairs(pairs[split]) for split in ("dev", "test")}
-    queries_of_dev = set(made["dev"].queries)
-    train = [second for first, second, label in pairs["train"] if label == 0 or first not in queries_of_dev]
-    shuffled = [train[place] for place in np.random.default_rng(0).permutation(len(train))]
-    made["dev"] = made["dev"].among(shuffled, len(made["test"].candidates))
-    return {split: sample(task, queries) for split, task in made.items()}
+def retrieval_tasks(
+    pairs: Mapping[str, Sequence[tuple[str, str, int]]], queries: int, candidates: int
+) -> dict[str, Retrieval]:
+    """The tasks of `dev` and `test`: up to `queries` queries (0: all), among at least so many candidates where the
+    training part has them, and in `dev` among as many as in `test`."""
+    train = [pairs["train"][place] for place in np.random.default_rng(0).permutation(len(pairs["train"]))]
+
+    def among(task: Retrieval, size: int) -> Retrieval:
+        known = set(task.queries)
+        return task.among((second for first, second, label in train if label == 0 or first not in known), size)
+
+    test = among(Retrieval.of_pairs(pairs["test"]), candidates)
+    dev = among(Retrieval.of_pairs(pairs["dev"]), len(test.candidates))
+    return {"dev": sample(dev, queries), "test": sample(test, queries)}
 
 
 def sample(task: Retrieval, count: int) -> Retrieval:
@@ -158,12 +164,12 @@ def scores(found: Sequence[Found], weight: float | None, k: int) -> dict:
     return measured
 
 
-def evaluate(run: Run, corpus: Corpus, kinds: Sequence[str], k: int, queries: int) -> dict:
+def evaluate(run: Run, tasks: Mapping[str, Retrieval], kinds: Sequence[str], k: int) -> dict:
     """Metrics by method and order, w by method, and the numbers of queries and candidates."""
-    tasks, found = retrieval_tasks(split_pairs(corpus, run.config), queries), {}
+    found = {}
     for split, task in tasks.items():
         if not task.queries:
-            raise DataError(f"corpus '{corpus.name}': the {split} split has no two different texts of class 1")
+            raise DataError(f"corpus '{run.record['corpus']}': the {split} split has no two different texts of class 1")
         with _bar(f"{split}: candidates", len(task.candidates)) as bar:
             finder = Finder(run, task.candidates, kinds, k, bar.update)
         with _bar(f"{split}: queries", len(kinds) * len(task.queries)) as bar:
@@ -183,26 +189,14 @@ def _bar(what: str, total: int) -> tqdm:
     return tqdm(desc=what, total=total, disable=not sys.stderr.isatty(), leave=False)
 
 
-def show(result: dict) -> str:
-    """A table, and below it whether the rerank is better than recall alone."""
-    rows, words = [], []
-    for kind, method in result["methods"].items():
-        for name, one in method["orders"].items():
-            name = name.replace(" w ", f" {method['w']:g} ")
-            numbers = [f"{value:.2f}" for metric, value in one.items() if metric.startswith("recall@")]
-            numbers += [f"{one['mrr']:.2f} {interval_text(one['mrr_ci95'])}"]
-            times = [f"{one[metric]:.1f}" for metric in ("median_ms", "p95_ms")]
-            if "difference" not in one:
-                rows.append([kind, name, *numbers, "–", *times])
-                continue
-            difference = f"{one['difference']:+.2f} {interval_text(one['difference_ci95'], '+')}"
-            rows.append([kind, name, *numbers, difference, *times])
-            words.append(f"{kind}, {name}: MRR {'' if one['above_zero'] else 'not '}above that of recall alone\n")
-    head = [metric for metric in next(iter(result["methods"].values()))["orders"]["recall"] if "@" in metric]
-    head = ["recall", "order", *head, "MRR, 95 % interval", "difference, 95 % interval", "ms: median", "ms: 95 %"]
-    test = result["test"]
-    about = f"{test['queries']} queries among {test['candidates']} candidates, {result['k']} recalled; percent\n\n"
-    return f"{about}{table(head, rows, 2)}\n{''.join(words)}"
+def verdicts(result: dict) -> str:
+    """Lines that say whether each order is better than recall alone."""
+    return "".join(
+        f"{kind}, {order_name(name, method)}: MRR {'' if one['above_zero'] else 'not '}above that of recall alone\n"
+        for kind, method in result["methods"].items()
+        for name, one in method["orders"].items()
+        if "above_zero" in one
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -211,20 +205,28 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--recall", choices=RECALL, action="append", help="a method; may be repeated (default: all)")
     parser.add_argument("--k", type=int, default=20, help="how many texts are recalled (default: 20)")
     parser.add_argument("--queries", type=int, default=0, help="of a split, drawn at random (default: 0, all)")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=0,
+        help="fill up to so many with second texts of the training part (default: 0, those of the test split)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="also writes the numbers there")
     flags = parser.parse_args(argv)
     if flags.k < 1:
         raise ConfigError(f"--k must be at least 1, got {flags.k}")
-    if flags.queries < 0:
-        raise ConfigError(f"--queries must be at least 0, got {flags.queries}")
+    for name in ("queries", "candidates"):
+        if (count := getattr(flags, name)) < 0:
+            raise ConfigError(f"--{name} must be at least 0, got {count}")
     if flags.output and not flags.output.parent.is_dir():
         raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     cli.set_up_jax()
     run = matching_run(flags.workdir)
     corpus = load_corpus(run, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
     kinds = list(dict.fromkeys(flags.recall or RECALL))
-    result = evaluate(run, corpus, kinds, flags.k, flags.queries)
-    print(show(result), end="")
+    tasks = retrieval_tasks(split_pairs(corpus, run.config), flags.queries, flags.candidates)
+    result = evaluate(run, tasks, kinds, flags.k)
+    print(f"{orders_table(result)}\n{verdicts(result)}", end="")
     if flags.output:
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         record = {"paper": run.config.paper, "config": read_json(flags.workdir / "result.json")["config"]}

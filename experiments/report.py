@@ -1,6 +1,7 @@
 """The results tables of README.md and the notes, and the line `Ours:` of the configurations' docstrings, from the
 committed result files: python -m experiments.report."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from experiments.tables import (
     ours_text,
     p_text,
     results_table,
+    retrieval_table,
     shown_splits,
     spread_text,
     table,
@@ -33,9 +35,12 @@ RESULT_KEYS = (
 )
 BENCHMARK_KEYS = ("paper", "command", "kinds", "environment")
 DESCRIBE_KEYS = ("config", "command", "params", "flops_per_token", "tokens", "seconds", "environment")
+RETRIEVAL_KEYS = ("paper", "config", "command", "k", "dev", "test", "methods", "data", "environment")
 STUDY_KEYS = ("paper", "config", "command", "metric", "split", "rows", "data", "environment")
+KINDS = ("ablation", "benchmark", "describe", "retrieval")
+"""Beginnings of the names of files that are no results of runs."""
 OURS = re.compile(r"^Ours: .*$", re.M)
-MARKER = re.compile(r"<!-- (results|ablation|benchmark|describe):(begin|end) (\w+) -->")
+MARKER = re.compile(r"<!-- (results|ablation|benchmark|describe|retrieval):(begin|end) (\w+) -->")
 
 
 # Reading
@@ -131,7 +136,7 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
     papers = sorted(path.name for path in (root / "configs").iterdir() if path.is_dir() and path.name[0] not in "._")
     found = {paper: _read_paper(root, paper) for paper in papers}
     bleu = {}
-    for result in (one for results, *_ in found.values() for one in results.values()):
+    for result in (one for paper in found.values() for one in paper.results.values()):
         if stored := result["metrics"][headline_split(result["metrics"])].get("bleu_lc"):
             bleu[result["config"]] = spread_text(stored)
     documents = {}
@@ -139,38 +144,53 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
         if not path.is_file():
             raise DataError(f"{path.relative_to(root)}: no such file; it holds the generated tables of results")
         text, blocks = path.read_text(encoding="utf-8"), {}
-        for paper, (results, studies, benchmarks, described) in found.items():
+        for paper, files in found.items():
             here = path.parent == root or path.stem == paper
             link = "" if path.parent == root else "../"
+            results, none = files.results, "Not measured yet.\n"
             blocks["results", paper] = results_table(results, root, link) if results else "No measured result yet.\n"
-            blocks["ablation", paper] = "\n".join(map(ablation_table, studies)) or "No measured ablation yet.\n"
-            tables = [benchmark_table(one, bleu, link, plot) for plot, one in benchmarks]
-            blocks["benchmark", paper] = "\n".join(tables) or "Not measured yet.\n"
-            blocks["describe", paper] = describe_table(described, link) if described else "Not measured yet.\n"
-            needed = ["results"] * bool(here and results) + ["ablation"] * bool(path.stem == paper and studies)
+            blocks["ablation", paper] = "\n".join(map(ablation_table, files.studies)) or "No measured ablation yet.\n"
+            tables = [benchmark_table(one, bleu, link, plot) for plot, one in files.benchmarks]
+            blocks["benchmark", paper] = "\n".join(tables) or none
+            blocks["describe", paper] = describe_table(files.described, link) if files.described else none
+            tables = [retrieval_table(one, link) for one in files.retrievals]
+            blocks["retrieval", paper] = "\n".join(tables) or none
+            needed = ["results"] * bool(here and results) + ["ablation"] * bool(path.stem == paper and files.studies)
             for kind in needed:
                 if f"<!-- {kind}:begin {paper} -->" not in text:
                     raise DataError(f"{path.relative_to(root)}: no line '<!-- {kind}:begin {paper} -->'; add the pair")
         documents[path] = (text, fill(text, blocks, path.relative_to(root)))
-    for results, *_ in found.values():
-        for result in results.values():
+    for files in found.values():
+        for result in files.results.values():
             path = root / result["config"]
             text = path.read_text(encoding="utf-8")
             documents[path] = (text, OURS.sub(lambda _, result=result: f"Ours:      {ours_text(result)}", text))
     return documents
 
 
-def _read_paper(root: Path, paper: str) -> tuple[dict[str, dict], list[dict], list[tuple[str, dict]], list[dict]]:
-    """The results of a paper by run, its ablation studies, its benchmarks, each behind the path of its plot or nothing,
-    and the configurations described."""
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The committed files of a paper: results by run, ablation studies, benchmarks, each behind the path of its plot or
+    nothing, configurations described, evaluations of retrieval."""
+
+    results: dict[str, dict]
+    studies: list[dict]
+    benchmarks: list[tuple[str, dict]]
+    described: list[dict]
+    retrievals: list[dict]
+
+
+def _read_paper(root: Path, paper: str) -> Files:
     paths = sorted((root / "experiments" / "results" / paper).glob("*.json"))
-    studies = [read_json(path, STUDY_KEYS) for path in paths if path.stem.startswith("ablation")]
-    plots = {path: path.with_suffix(".png") for path in paths if path.stem.startswith("benchmark")}
+    kinds = {name: [path for path in paths if path.stem.startswith(name)] for name in KINDS}
     shown = lambda plot: plot.relative_to(root).as_posix() if plot.is_file() else ""
-    benchmarks = [(shown(plot), read_json(path, BENCHMARK_KEYS)) for path, plot in plots.items()]
-    described = [read_json(path, DESCRIBE_KEYS) for path in paths if path.stem.startswith("describe")]
-    runs = [path for path in paths if not path.stem.startswith(("ablation", "benchmark", "describe"))]
-    return {path.stem: read_result(path, paper) for path in runs}, studies, benchmarks, described
+    return Files(
+        {path.stem: read_result(path, paper) for path in paths if not path.stem.startswith(KINDS)},
+        [read_json(path, STUDY_KEYS) for path in kinds["ablation"]],
+        [(shown(path.with_suffix(".png")), read_json(path, BENCHMARK_KEYS)) for path in kinds["benchmark"]],
+        [read_json(path, DESCRIBE_KEYS) for path in kinds["describe"]],
+        [read_json(path, RETRIEVAL_KEYS) for path in kinds["retrieval"]],
+    )
 
 
 # Comparisons
@@ -216,8 +236,8 @@ def main(argv: Sequence[str], root: Path = ROOT) -> None:
   <!-- results:begin textcnn -->
   <!-- results:end textcnn -->
 with `ablation` for `results` where an ablation study is to stand (experiments/results/<paper>/ablation*.json, a copy
-of the study's W/ablation.json), `benchmark` (experiments/results/<paper>/benchmark*.json) or `describe`
-(describe_*.json there, written by experiments.describe).
+of the study's W/ablation.json), `benchmark` (experiments/results/<paper>/benchmark*.json), `describe` (describe_*.json
+there, written by experiments.describe) or `retrieval` (retrieval_*.json there, by experiments.evaluate_retrieval).
 
 examples:
   python -m experiments.report

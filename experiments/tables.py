@@ -269,3 +269,35 @@ def describe_table(found: Sequence[Mapping], link: str) -> str:
     head = ["configuration", "parameters", "operations of a training step a target position", "a step"]
     commands = "".join(f"{one['command']}\n" for one in found)
     return f"{table(head, rows, 1)}\n```\n{commands}```\n"
+
+
+def orders_table(result: Mapping) -> str:
+    """One line an order of each method of recall in what `evaluate_retrieval` has measured."""
+    rows, first = [], next(iter(result["methods"].values()))["orders"]["recall"]
+    for kind, method in result["methods"].items():
+        for name, one in method["orders"].items():
+            numbers = [f"{value:.2f}" for metric, value in one.items() if metric.startswith("recall@")]
+            numbers += [f"{one['mrr']:.2f} {interval_text(one['mrr_ci95'])}"]
+            gain = [one["difference"], one["difference_ci95"]] if "difference" in one else None
+            numbers += [f"{gain[0]:+.2f} {interval_text(gain[1], '+')}" if gain else "–"]
+            rows.append([kind, order_name(name, method), *numbers, f"{one['median_ms']:.1f}", f"{one['p95_ms']:.1f}"])
+    head = ["recall", "order", *(metric for metric in first if "@" in metric)]
+    head += ["MRR, 95 % interval", "difference, 95 % interval", "ms: median", "ms: 95 %"]
+    test = result["test"]
+    about = f"{test['queries']} queries among {test['candidates']} candidates, {result['k']} recalled; percent\n\n"
+    return f"{about}{table(head, rows, 2)}"
+
+
+def order_name(name: str, method: Mapping) -> str:
+    """The name of an order, with the number in the place of w."""
+    return name.replace(" w ", f" {method['w']:g} ")
+
+
+def retrieval_table(found: Mapping, link: str) -> str:
+    """`orders_table` of a file that `evaluate_retrieval` has written, with its run and command. link: the way from the
+    document to the root."""
+    about = (
+        f"{_linked(found['config'], link)} on the test part of {found['data']['corpus']}, one query after another on "
+    )
+    about += f"{machine_text(found['environment'])}: "
+    return f"{about}{orders_table(found)}\n```\n{found['command']}\n```\n"

@@ -253,6 +253,25 @@ def test_frameworks_have_a_ratio(root):
     assert "| train | jax | 50.0 (49.0 to 52.0) | 0.50 | 3.0 s | 700, 800 | 1,200 |\n" in note
 
 
+def test_retrieval_stands_where_its_markers_are(root):
+    order = {"recall@1": 60.0, "recall@20": 95.5, "mrr": 70.0, "mrr_ci95": [68.0, 72.0]}
+    order |= {"median_ms": 2.0, "p95_ms": 3.0}
+    gain = {"mrr": 75.0, "difference": 5.0, "difference_ci95": [4.0, 6.0], "above_zero": True, "median_ms": 22.04}
+    orders = {"recall": order, "rerank + w recall": order | gain}
+    path = root / "README.md"
+    path.write_text(f"{MARKERS}<!-- retrieval:begin toy -->\n<!-- retrieval:end toy -->\n")
+    found = {key: SIDE_BY_SIDE[key] for key in ("paper", "environment")}
+    found |= {"config": "configs/toy/run.py", "command": "python -m experiments.evaluate_retrieval", "k": 20}
+    found |= {"dev": {}, "test": {"queries": 7, "candidates": 10000}, "data": {"corpus": "pairs/text"}}
+    store(root, "retrieval_pairs", found | {"methods": {"bm25": {"w": 0.5, "orders": orders}}})
+    main([], root)
+    text = path.read_text().partition("retrieval:begin")[2]
+    assert "[toy/run](configs/toy/run.py) on the test part of pairs/text" in text
+    assert "7 queries among 10000 candidates, 20 recalled; percent\n\n| recall | order | recall@1 | recall@20 |" in text
+    assert "| bm25 | recall | 60.00 | 95.50 | 70.00 [68.00, 72.00] | – | 2.0 | 3.0 |\n" in text
+    assert "| bm25 | rerank + 0.5 recall | 60.00 | 95.50 | 75.00 [68.00, 72.00] | +5.00 [+4.00, +6.00] | 22.0" in text
+
+
 def test_costs_by_length_are_drawn_whatever_was_timed(tmp_path, monkeypatch):
     """Of µs a word, 50,000 / 4,096 = 12.2 and 24.4 for ours; without any decoding as well."""
     drawn = []

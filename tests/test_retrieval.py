@@ -205,10 +205,13 @@ def test_pairs_as_retrieval():
 def test_the_dev_queries_have_as_many_candidates_and_no_partner_among_them():
     dev, test = [("a", "b", 1), ("c", "d", 0)], [(f"q{n}", f"s{n}", 1) for n in range(5)]
     train = [("a", "x", 1), ("a", "y", 0), ("c", "z", 1), ("q0", "w", 1), ("e", "v", 0)]
-    for tasks in [retrieval_tasks({"train": train, "dev": dev, "test": test}, count) for count in (0, 9)]:
+    for tasks in [retrieval_tasks({"train": train, "dev": dev, "test": test}, count, 5) for count in (0, 9)]:
         assert tasks["test"] == Retrieval.of_pairs(test) and tasks["dev"].queries == ["a"]
         assert tasks["dev"].candidates[:2] == ["b", "d"] and len(tasks["dev"].candidates) == 5
         assert set(tasks["dev"].candidates[2:]) < {"y", "z", "w", "v"}
+    more = retrieval_tasks({"train": train, "dev": dev, "test": test}, 0, 8)
+    assert more["test"].candidates[:5] == [f"s{n}" for n in range(5)] and len(more["test"].candidates) == 8
+    assert set(more["test"].candidates[5:]) < {"x", "y", "z", "v"} and len(more["dev"].candidates) == 6
 
 
 def test_a_querys_own_text_is_not_found():
@@ -644,7 +647,8 @@ def test_all_methods_and_a_sample_of_the_queries(trained):
 def test_the_weight_is_the_best_of_the_dev_split(trained):
     loaded = matching_run(trained / "W")
     corpus = evaluate_retrieval.load_corpus(loaded, data_dir=trained / "data", manual_dir=None)
-    method = evaluate_retrieval.evaluate(loaded, corpus, ["tfidf"], 4, 60)["methods"]["tfidf"]
+    tasks = retrieval_tasks(evaluate_retrieval.split_pairs(corpus, loaded.config), 60, 0)
+    method = evaluate_retrieval.evaluate(loaded, tasks, ["tfidf"], 4)["methods"]["tfidf"]
     assert method["dev_mrr"][f"{method['w']:g}"] == max(method["dev_mrr"].values())
     assert len(method["dev_mrr"]) == len(evaluate_retrieval.WEIGHTS)
 
@@ -678,5 +682,6 @@ def test_a_split_without_pairs_of_class_1(trained):
     corpus = evaluate_retrieval.load_corpus(loaded, data_dir=trained / "data", manual_dir=None)
     none = corpus.splits["test"] | {"label": [0] * len(corpus.splits["test"]["label"])}
     corpus = dataclasses.replace(corpus, splits=corpus.splits | {"test": none})
-    with pytest.raises(DataError, match="the test split has no two different texts of class 1"):
-        evaluate_retrieval.evaluate(loaded, corpus, ["tfidf"], 4, 60)
+    tasks = retrieval_tasks(evaluate_retrieval.split_pairs(corpus, loaded.config), 60, 0)
+    with pytest.raises(DataError, match="corpus 'paraphrases': the test split has no two different texts of class 1"):
+        evaluate_retrieval.evaluate(loaded, tasks, ["tfidf"], 4)
