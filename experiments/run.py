@@ -27,7 +27,7 @@ from research.decoding import Search
 from research.errors import ConfigError
 from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
-from research.optimizers import learning_rates, make_optimizer, row_decay
+from research.optimizers import cuts_go_on, learning_rates, make_optimizer, row_decay
 from research.parallel import Placement
 from research.tasks import Task, Translation, make_task, paper_of, shapes
 from research.text import Vocabulary
@@ -171,8 +171,9 @@ def settings_of(config: ConfigDict) -> Settings:
     rates = learning_rates(config.optimizer)
     if train.average and rates:
         raise ConfigError("train.average: a learning rate that is cut as the dev split tells has no known last steps")
-    names = {field.name for field in dataclasses.fields(Settings)} - {"buckets", "rates"}
-    return Settings(buckets=(), rates=rates, **{name: train[name] for name in names})
+    made = {"buckets": (), "rates": rates, "cuts_go_on": cuts_go_on(config.optimizer)}
+    names = {field.name for field in dataclasses.fields(Settings)} - set(made)
+    return Settings(**made, **{name: train[name] for name in names})
 
 
 def search_of(config: ConfigDict) -> Search | None:

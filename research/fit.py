@@ -88,8 +88,9 @@ class Settings:
     batch_size rows. eval_every: steps, 0 for once an epoch. patience: evaluations without improvement of `monitor`
     after which a replica stops, 0 for never. average: keep the mean of the parameters at that many last evaluations
     instead of the best; 0 for the best. rates: learning rates, of which a replica takes the next one at each evaluation
-    from the first without improvement on, and stops where there is none; empty for the optimiser's own schedule.
-    checkpoint_seconds: least time between saves."""
+    without improvement, and stops where there is none; empty for the optimiser's own schedule. cuts_go_on: it takes the
+    next one also at each evaluation after the first such, whether that improves or not. checkpoint_seconds: least time
+    between saves."""
 
     epochs: int
     batch_size: int
@@ -101,6 +102,7 @@ class Settings:
     patience: int = 0
     monitor: str = "accuracy"
     rates: tuple[float, ...] = ()
+    cuts_go_on: bool = False
     micro_batches: int = 1
     log_every: int = 20
     checkpoint_seconds: float = 60.0
@@ -276,7 +278,8 @@ class Trainer:
                 progress.best[r], progress.best_step[r], progress.stale[r] = score[settings.monitor], progress.step, 0
             elif not progress.stopped[r]:
                 progress.stale[r] += 1
-            progress.cuts[r] += not progress.stopped[r] and (progress.stale[r] > 0 or progress.cuts[r] > 0)
+            begun = settings.cuts_go_on and progress.cuts[r] > 0
+            progress.cuts[r] += not progress.stopped[r] and (progress.stale[r] > 0 or begun)
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
             progress.stopped[r] |= 0 < len(settings.rates) <= progress.cuts[r]
         if settings.rates:

@@ -38,7 +38,7 @@ def max_norm(limit: float, module: str = "softmax") -> optax.GradientTransformat
 
 FIELDS = {
     "adadelta": ("learning_rate", "rho", "epsilon", "max_norm"),
-    "adam": ("learning_rate", "beta1", "beta2", "epsilon", "warmup", "clip_norm"),
+    "adam": ("learning_rate", "beta1", "beta2", "epsilon", "warmup", "clip_norm", "anneal", "least_rate"),
     "nesterov": ("learning_rate", "momentum", "clip_norm", "anneal", "least_rate"),
 }
 """What `config.optimizer` must have beside each `name`."""
@@ -94,27 +94,43 @@ def inverse_square_root(learning_rate: float, d_model: int, warmup: int) -> opta
 
 
 def _adam(config, d_model: int) -> optax.GradientTransformation:
-    """Vaswani et al. 2017, section 5.3; `warmup` = 0 keeps the learning rate as it is."""
+    """Vaswani et al. 2017, section 5.3; `warmup` = 0 keeps the learning rate as it is, or leaves it to `anneal`."""
     for name in ("beta1", "beta2"):
         if not 0.0 <= config[name] < 1.0:
             raise ConfigError(f"optimizer.{name} must lie in [0, 1), got {config[name]}")
     if config.warmup < 0 or config.clip_norm < 0.0:
         raise ConfigError("optimizer.warmup and optimizer.clip_norm must be at least 0")
-    rate = config.learning_rate
+    if config.warmup and config.anneal:
+        raise ConfigError("optimizer.warmup and optimizer.anneal are two schedules; set one of them to 0")
+
+    def make(learning_rate) -> optax.GradientTransformation:
+        step = optax.adam(learning_rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon)
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), step) if config.clip_norm else step
+
     if config.warmup:
-        rate = inverse_square_root(rate, d_model, config.warmup)
-    step = optax.adam(rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon)
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), step) if config.clip_norm else step
+        return make(inverse_square_root(config.learning_rate, d_model, config.warmup))
+    return _annealed(make, config) if config.anneal else make(config.learning_rate)
 
 
 def _nesterov(config) -> optax.GradientTransformation:
     """Gehring et al. 2017, section 4.2: gradients renormalised to `clip_norm` where their norm exceeds it, then
-    Nesterov's accelerated gradient. The learning rate is part of the state, so that `with_rate` can change it."""
+    Nesterov's accelerated gradient."""
     if not 0.0 <= config.momentum < 1.0:
         raise ConfigError(f"optimizer.momentum must lie in [0, 1), got {config.momentum}")
-    for name in ("clip_norm", "least_rate"):
-        if not config[name] > 0.0:
-            raise ConfigError(f"optimizer.{name} must be above 0, got {config[name]}")
+    if not config.clip_norm > 0.0:
+        raise ConfigError(f"optimizer.clip_norm must be above 0, got {config.clip_norm}")
+
+    def make(learning_rate) -> optax.GradientTransformation:
+        step = optax.sgd(learning_rate, momentum=config.momentum, nesterov=True)
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), step)
+
+    return _annealed(make, config)
+
+
+def _annealed(make, config) -> optax.GradientTransformation:
+    """`make(learning_rate)` with the rate as part of the state, so that `with_rate` can change it."""
+    if not config.least_rate > 0.0:
+        raise ConfigError(f"optimizer.least_rate must be above 0, got {config.least_rate}")
     if not 0.0 < config.anneal < 1.0:
         raise ConfigError(f"optimizer.anneal must lie between 0 and 1, got {config.anneal}")
     if config.least_rate > config.learning_rate:
@@ -122,23 +138,24 @@ def _nesterov(config) -> optax.GradientTransformation:
     cuts = (math.log(config.least_rate) - math.log(config.learning_rate)) / math.log(config.anneal)
     if cuts > 1000:
         raise ConfigError(f"optimizer.anneal = {config.anneal} makes {cuts:.0f} cuts to least_rate; 1000 may be")
-
-    def make(learning_rate) -> optax.GradientTransformation:
-        step = optax.sgd(learning_rate, momentum=config.momentum, nesterov=True)
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), step)
-
     return optax.inject_hyperparams(make)(learning_rate=config.learning_rate)
 
 
 def learning_rates(config) -> tuple[float, ...]:
-    """The rates that a run goes through, one after another, once the dev split stops improving: `learning_rate` times
+    """The rates that a run goes through, one after another, as the dev split stops improving: `learning_rate` times
     `anneal`, and again, as long as it is not below `least_rate`. Empty for schedules by steps."""
-    if config.name != "nesterov":
+    if not config.get("anneal", 0.0):
         return ()
     rates = [config.learning_rate]
     while (cut := rates[-1] * config.anneal) >= config.least_rate:
         rates.append(cut)
     return tuple(rates)
+
+
+def cuts_go_on(config) -> bool:
+    """Whether a rate that has been cut once is cut at every further evaluation (Gehring et al. 2017, section 4.2: "we
+    reduce the learning rate by an order of magnitude after each epoch"), or only at those without improvement."""
+    return config.name == "nesterov"
 
 
 def with_rate(opt_state: PyTree, rate: Float[Array, "..."]) -> PyTree:

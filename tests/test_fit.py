@@ -171,7 +171,7 @@ def test_patience_stops_each_replica_by_itself(tmp_path):
 
 
 RATES = (1.0, 0.25, 0.0625)
-ANNEALED = dataclasses.replace(SETTINGS, epochs=30, monitor="loss", rates=RATES)
+ANNEALED = dataclasses.replace(SETTINGS, epochs=30, monitor="loss", rates=RATES, cuts_go_on=True)
 
 
 @functools.cache
@@ -215,6 +215,18 @@ def test_the_rate_is_cut_from_the_first_evaluation_without_improvement_on(tmp_pa
     assert [record["rate"] for record in progress.history] == [[rate] for rate in (RATES[0], *given[:-1])]
     assert found[0] == 0 and sorted(set(found)) == [0, 1, 2, 3] and found.count(3) == 1
     assert progress.stopped == [True] and progress.cuts == [3] and progress.step == 7 * len(found) < 7 * 30
+
+
+def test_the_rate_is_cut_at_evaluations_without_improvement_alone(tmp_path):
+    """As the authors of ESIM do it: what improves in between costs no rate."""
+    settings = dataclasses.replace(ANNEALED, rates=tuple(0.7**n for n in range(9)), cuts_go_on=False)
+    _, progress = fit(tmp_path, [member()], make=annealed, settings=settings)
+    losses = [record["dev"][0]["loss"] for record in progress.history]
+    worse = np.cumsum([n > 0 and loss >= min(losses[:n]) for n, loss in enumerate(losses)])
+    assert [record["rate"][0] for record in progress.history] == [0.7**n for n in (0, *worse[:-1])]
+    steps = np.diff(worse)
+    assert 0 in steps[np.argmax(steps) :], "the loss improves after a cut"
+    assert progress.cuts == [9] if progress.stopped == [True] else progress.cuts == [worse[-1]]
 
 
 def test_a_cut_rate_is_that_of_the_steps_that_follow(tmp_path):

@@ -11,7 +11,7 @@ from configs.conv_seq2seq import wmt14_en_de
 from configs.textcnn import mr
 from configs.transformer import base
 from research.errors import ConfigError
-from research.optimizers import inverse_square_root, learning_rates, make_optimizer, with_rate
+from research.optimizers import cuts_go_on, inverse_square_root, learning_rates, make_optimizer, with_rate
 
 
 def config(of=base, **changes):
@@ -98,6 +98,21 @@ def test_clip_norm(limit):
     assert (np.abs(found - free).max() > 1e-3) == (limit < 100.0)
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+def test_adam_whose_rate_is_cut(limit):
+    """After the second step; its moments stay."""
+    made = config(warmup=0, learning_rate=0.1, clip_norm=limit, anneal=0.5, least_rate=0.02)
+    assert learning_rates(made) == (0.1, 0.05, 0.025) and not cuts_go_on(made)
+    optimizer, found = make_optimizer(made), []
+    params = {"a": jnp.zeros(3), "b": jnp.ones(3)}
+    state = optimizer.init(params)
+    for step, gradient in enumerate(GRADIENTS):
+        updates, state = optimizer.update({"a": gradient[0], "b": gradient[1]}, state, params)
+        found.append([updates["a"], updates["b"]])
+        state = with_rate(state, jnp.float32(0.05)) if step == 1 else state
+    close(np.array(found), numpy_adam(lambda step: 0.1 if step <= 2 else 0.05, clip_norm=limit))
+
+
 @pytest.mark.parametrize("momentum", [0.99, 0.5, 0.0])
 def test_nesterov_against_pytorch(momentum):
     """Ten steps, of which some gradients are longer than the limit, over all parameters together, and others not; the
@@ -168,7 +183,7 @@ def test_a_rate_of_each_replica():
 @pytest.mark.parametrize("name", ["adadelta", "adam", "nesterov"])
 @pytest.mark.parametrize(("own", "of"), {"adadelta": mr, "adam": base, "nesterov": wmt14_en_de}.items())
 def test_an_optimiser_whose_fields_a_configuration_lacks_is_refused(own, of, name):
-    fields = {"adadelta": "rho", "adam": "beta1", "nesterov": "anneal"}
+    fields = {"adadelta": "rho", "adam": "beta1", "nesterov": "momentum"}
     made = config(of, name=name)
     if name == own:
         make_optimizer(made)
@@ -178,11 +193,9 @@ def test_an_optimiser_whose_fields_a_configuration_lacks_is_refused(own, of, nam
             make_optimizer(made)
 
 
-def test_only_nesterovs_method_has_rates_that_the_dev_split_cuts():
-    made = config()
-    made.update({"anneal": 0.1, "least_rate": 1e-4})
-    make_optimizer(made)
-    assert learning_rates(made) == ()
+def test_schedules_by_steps_have_no_rates():
+    assert learning_rates(config()) == learning_rates(config(mr)) == ()
+    assert cuts_go_on(config(wmt14_en_de)) and learning_rates(config(wmt14_en_de))[:2] == (0.25, 0.025)
 
 
 NO_NUMBERS = [float("nan"), float("inf")]
@@ -204,6 +217,22 @@ def test_fields_that_cannot_be(field, value):
     with pytest.raises(ConfigError, match=rf"optimizer\.{field}\b"):
         make_optimizer(config(**{field: value}), 512)
     make_optimizer(config(), 512)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *(({"anneal": value}, "anneal") for value in (1.0, 1.5, -0.1, 0.99999999, *NO_NUMBERS)),
+        *(({"least_rate": value}, "least_rate") for value in (0.0, -1.0, 2.0, *NO_NUMBERS)),
+        ({"warmup": 4000}, "warmup"),
+    ],
+    ids=str,
+)
+def test_fields_that_cannot_be_for_adam_whose_rate_is_cut(changes, field):
+    cut = {"warmup": 0, "anneal": 0.5, "least_rate": 1e-3}
+    with pytest.raises(ConfigError, match=rf"optimizer\.{field}\b"):
+        make_optimizer(config(**cut | changes))
+    make_optimizer(config(**cut))
 
 
 @pytest.mark.parametrize(

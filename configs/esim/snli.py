@@ -40,7 +40,15 @@ def get_config():
         fused="",
     )
     config.optimizer = dict(
-        name="adam", learning_rate=4e-4, beta1=0.9, beta2=0.999, epsilon=1e-8, warmup=0, clip_norm=10.0
+        name="adam",
+        learning_rate=4e-4,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+        warmup=0,
+        clip_norm=10.0,
+        anneal=0.0,
+        least_rate=0.0,
     )
     config.train.epochs = 12
     config.train.patience = 3

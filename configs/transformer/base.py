@@ -42,7 +42,15 @@ def get_config():
         dtype="float32",
     )
     config.optimizer = dict(
-        name="adam", learning_rate=1.0, beta1=0.9, beta2=0.98, epsilon=1e-9, warmup=4000, clip_norm=0.0
+        name="adam",
+        learning_rate=1.0,
+        beta1=0.9,
+        beta2=0.98,
+        epsilon=1e-9,
+        warmup=4000,
+        clip_norm=0.0,
+        anneal=0.0,
+        least_rate=0.0,
     )
     config.train.epochs = 22  # for 100,000 steps: a guess of the corpus's subwords, which counts no padding
     config.train.batch_tokens = 25000
