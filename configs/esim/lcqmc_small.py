@@ -23,6 +23,7 @@ def get_config():
     config.data.half_width = True
     config.data.buckets = (12, 16, 24, 48)
     config.model.variant = "rand"
+    config.optimizer.anneal = 0.0
     config.train.epochs = 10
     config.train.patience = 3
     return config

@@ -21,7 +21,6 @@ def get_config():
     config.model.variant = "rand"
     config.model.embedding_dim = config.model.hidden = 64
     config.model.dropout = 0.0
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.update(learning_rate=1e-3, anneal=0.0)
     config.train.epochs = 10
-    config.train.patience = 0
     return config

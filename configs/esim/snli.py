@@ -47,10 +47,9 @@ def get_config():
         epsilon=1e-8,
         warmup=0,
         clip_norm=10.0,
-        anneal=0.0,
-        least_rate=0.0,
+        anneal=0.5,
+        least_rate=3e-6,
     )
-    config.train.epochs = 12
-    config.train.patience = 3
+    config.train.epochs = 30  # at most: the eighth halving ends the run
     config.train.batch_size = 32
     return config
