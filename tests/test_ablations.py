@@ -475,7 +475,7 @@ def test_heads_share_the_width_of_the_model(config, overrides, heads, widths):
 def test_what_equals_the_baseline_is_not_run():
     same = lambda plan: {name for name in plan.variants if name != "baseline"} - set(select(plan, ""))
     assert same(TRANSFORMER) == {"heads_4", "dropout_0", "smoothing_0", "positions_sinusoidal", "beam_4"}
-    multi30k = {"heads_4", "layers_3", "smoothing_0.1", "positions_sinusoidal", "beam_4"}
+    multi30k = {"heads_4", "layers_3", "dropout_0.2", "smoothing_0.1", "positions_sinusoidal", "beam_4"}
     assert same(make_plan(transformer.STUDY, MULTI30K, [])) == multi30k
     moved = make_plan(transformer.STUDY, MULTI30K, ["model.d_model=64", "model.d_k=16", "model.d_v=16"])
     assert same(moved) == multi30k | {"d_k_16"}, "heads follow the overrides"
