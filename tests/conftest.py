@@ -1,5 +1,6 @@
 """Fixtures that several test files use, and how tests compile."""
 
+import gc
 import gzip
 import os
 import pathlib
@@ -36,10 +37,19 @@ def pytest_configure(config):
             "JAX_COMPILATION_CACHE_DIR": cache.name,
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         }
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_traceback_in_locations_limit", 0)  # where operations come from, which nobody reads here
+
+
+def pytest_collection_finish():
+    """What has been imported stays, so the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session")
