@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from experiments import cli
 from experiments.workdir import Workdir, decode_options, is_leader, write_text
 from research import datasets, translation
+from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
 from research.codecs import digest, holds_codecs, load_codecs, save_codecs
 from research.decoding import Search
@@ -217,7 +219,7 @@ def run(
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
     # mistakes first: reading the corpus and training take a while
-    optimizer = make_optimizer(config.optimizer, config.model.get("d_model", 1))
+    make_optimizer(config.optimizer)
     settings = settings_of(config)
     options = search_of(config)
     paper_of(config)
@@ -239,8 +241,8 @@ def run(
         if prepared.unlabelled and not quiet:
             print(f"{prepared.unlabelled} pairs have no label and were left out", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
-        placement = Placement(size, config.train.parallel, config.train.stream, config.train.micro_batches)
-        trainer = Trainer(task, optimizer, settings, placement, row_decay=row_decay(config.optimizer))
+        optimizer = (FrozenConfigDict(config.optimizer), config.model.get("d_model", 1))
+        trainer = _trainer(task, *optimizer, settings, size, config.train.parallel, config.train.stream)
         vectors = word_vectors(config, data, quiet)
         folder.start(corpus, sizes, [digest(d.codecs) for d in data], digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
@@ -264,6 +266,29 @@ def run(
         facts |= {"vocabulary": sizes, "long": prepared.long, "label_names": list(corpus.label_names)}
         facts |= {"unlabelled": prepared.unlabelled} if prepared.unlabelled else {}
         return folder.finish(params=params, data=facts, seconds=spent)
+
+
+@functools.lru_cache(maxsize=64)
+def _trainer(
+    task: Task,
+    optimizer: FrozenConfigDict,
+    d_model: int,
+    settings: Settings,
+    replicas: int,
+    parallel: str,
+    stream: bool,
+) -> Trainer:
+    """Kept, with what it has compiled, for further runs of this process: a study's cells of another seed."""
+    placement = Placement(replicas, parallel, stream, settings.micro_batches)
+    return Trainer(task, make_optimizer(optimizer, d_model), settings, placement, row_decay=row_decay(optimizer))
+
+
+@functools.lru_cache(maxsize=64)
+def _decoder(
+    task: Translation, options: Search, places: bool, buckets: tuple[Lengths, ...], batch_size: int, replicas: int
+) -> EachExample:
+    """Kept as `_trainer` is."""
+    return EachExample(translation.decoder(task, options, places=places), buckets, batch_size, replicas)
 
 
 def _member(config: ConfigDict, data: Sequence[datasets.Dataset], sizes: Mapping[str, int], vectors, n: int) -> Member:
@@ -339,9 +364,9 @@ def _translate(
 ) -> list[dict]:
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
-    decode = translation.decoder(trainer.task, search_of(config), places=config.decode.replace_unknown)
+    options = (search_of(config), config.decode.replace_unknown)
+    each = _decoder(trainer.task, *options, trainer.settings.buckets, config.decode.batch_size, len(members))
     write = translation.writer(decode_options(config, folders[0]), data.codecs, lower=config.data.lower)
-    each = EachExample(decode, trainer.settings.buckets, config.decode.batch_size, len(members))
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in (name for name in data.splits if name not in ("train", "dev")):  # in one order on all hosts
         chosen = [m.splits[split] for m in members]

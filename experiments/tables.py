@@ -296,8 +296,6 @@ def order_name(name: str, method: Mapping) -> str:
 def retrieval_table(found: Mapping, link: str) -> str:
     """`orders_table` of a file that `evaluate_retrieval` has written, with its run and command. link: the way from the
     document to the root."""
-    about = (
-        f"{_linked(found['config'], link)} on the test part of {found['data']['corpus']}, one query after another on "
-    )
-    about += f"{machine_text(found['environment'])}: "
-    return f"{about}{orders_table(found)}\n```\n{found['command']}\n```\n"
+    about = f"{_linked(found['config'], link)} on the test part of {found['data']['corpus']}"
+    machine = machine_text(found["environment"])
+    return f"{about}, one query after another on {machine}: {orders_table(found)}\n```\n{found['command']}\n```\n"

@@ -131,9 +131,12 @@ class Trainer:
 
     def __init__(self, task, optimizer, settings: Settings, placement: Placement, *, row_decay: float | None = None):
         """row_decay: see `train_step`; None updates whole tables in every step."""
-        self.task, self.optimizer, self.settings, self.placement = task, optimizer, settings, placement
-        self.by_rows = row_decay is not None
+        self.task, self.settings, self.placement = task, settings, placement
         self.evaluator = Evaluator(task, settings.buckets, settings.eval_batch_size, placement.replicas)
+
+        def init(key, vectors):
+            by_rows = row_decay is not None
+            return init_state(task, optimizer, key, bucket=settings.buckets[-1], vectors=vectors, by_rows=by_rows)
 
         def step(state, sums, key, batch):
             options = {"micro_batches": settings.micro_batches, "axis_name": placement.axis_name}
@@ -149,6 +152,7 @@ class Trainer:
 
             return jax.tree.map(move, kept, params)
 
+        self._init = jax.jit(init)
         self._step = placement.compile_step(step)
         self._keep = jax.jit(keep, donate_argnums=0)
         self._finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), params))
@@ -317,11 +321,7 @@ class _Run:
     @classmethod
     def start(cls, trainer: Trainer, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
         placement = trainer.placement
-        options = {"bucket": trainer.settings.buckets[-1], "by_rows": trainer.by_rows}
-        init = jax.jit(
-            lambda key, vectors: init_state(trainer.task, trainer.optimizer, key, vectors=vectors, **options)
-        )
-        state = placement.stack([init(m.keys()[0], m.vectors) for m in members])
+        state = placement.stack([trainer._init(m.keys()[0], m.vectors) for m in members])
         best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, _kept(state.variables)))
         state, sums, progress = placement.put(state), trainer._no_sums(), Progress.start(len(members))
         template = {"state": placement.take(state), "best": best, "sums": placement.take(sums)}

@@ -91,14 +91,14 @@ class Classification:
 
         chosen = predictions.argmax(axis=-1)
         picked = predictions[np.arange(len(labels)), labels].astype(np.float64)
-        classes = list(range(self.num_classes))
+        f1 = metrics.f1_score(labels, chosen, labels=range(self.num_classes), average=None, zero_division=0.0)
         scores = {
             "accuracy": 100.0 * float(np.mean(chosen == labels)),
-            "macro_f1": 100.0 * metrics.f1_score(labels, chosen, labels=classes, average="macro", zero_division=0.0),
+            "macro_f1": 100.0 * np.mean(f1),
             "loss": float(-np.mean(np.log(np.maximum(picked, 1e-30)))),
         }
         if self.num_classes == 2:
-            scores["f1"] = 100.0 * metrics.f1_score(labels, chosen, zero_division=0.0)
+            scores["f1"] = 100.0 * f1[1]
             if len(np.unique(labels)) == 2:
                 scores["auc"] = 100.0 * metrics.roc_auc_score(labels, predictions[:, 1])
         if threshold is not None:

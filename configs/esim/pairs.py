@@ -16,5 +16,4 @@ def get_config():
     config.replicas = 1
     config.data.corpus = "pairs"
     config.data.train, config.data.dev, config.data.test = "train", "validation", "test"
-    config.data.tokenizer = "character"
     return config
