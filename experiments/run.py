@@ -156,7 +156,7 @@ def digest_of(vectors: Mapping[str, np.ndarray] | None) -> str:
 
 
 def settings_of(config: ConfigDict) -> Settings:
-    """`config.train` as the training loop takes it, buckets yet to come; ConfigError where a number cannot be."""
+    """`config.train` and `config.optimizer` as the training loop takes them; ConfigError where a number cannot be."""
     train = config.train
     for name in ("epochs", "batch_size", "eval_batch_size", "micro_batches", "log_every"):
         if train[name] < 1:
@@ -173,7 +173,7 @@ def settings_of(config: ConfigDict) -> Settings:
     rates = learning_rates(config.optimizer)
     if train.average and rates:
         raise ConfigError("train.average: a learning rate that is cut as the dev split tells has no known last steps")
-    made = {"buckets": (), "rates": rates, "cuts_go_on": cuts_go_on(config.optimizer)}
+    made = {"rates": rates, "cuts_go_on": cuts_go_on(config.optimizer)}
     names = {field.name for field in dataclasses.fields(Settings)} - set(made)
     return Settings(**made, **{name: train[name] for name in names})
 
@@ -229,7 +229,7 @@ def run(
         corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
         known = config.task == "translation" and folder.started and holds_codecs(folder.replica(0), config)
         prepared = datasets.build(corpus, config, load_codecs(folder.replica(0), config) if known else None)
-        data, settings = prepared.datasets, dataclasses.replace(settings, buckets=prepared.buckets)
+        data = prepared.datasets
         sizes = {role: max(d.sizes()[role] for d in data) for role in data[0].codecs}
         task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
         check_monitor(settings.monitor, task, data)
@@ -242,7 +242,9 @@ def run(
             print(f"{prepared.unlabelled} pairs have no label and were left out", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
         optimizer = (FrozenConfigDict(config.optimizer), config.model.get("d_model", 1))
-        trainer = _trainer(task, *optimizer, settings, size, config.train.parallel, config.train.stream)
+        batches = (prepared.buckets, config.train.eval_batch_size)
+        placing = (size, config.train.parallel, config.train.stream, config.train.micro_batches)
+        trainer = _trainer(task, *optimizer, *batches, *placing)
         vectors = word_vectors(config, data, quiet)
         folder.start(corpus, sizes, [digest(d.codecs) for d in data], digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
@@ -257,7 +259,7 @@ def run(
                             copy = decode_options(config, folder.replica(n)).dictionary
                             shutil.copyfile(config.decode.dictionary, copy)
                 members = [_member(config, data, sizes, vectors, n) for n in numbers]
-                _train(trainer, members, folder, numbers, data[0], quiet)
+                _train(trainer, settings, members, folder, numbers, data[0], quiet)
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes(task, prepared.buckets[-1])["params"]))
         counts = {name: len(places) for name, places in data[0].splits.items()}
         if data[0].texts:  # a row of a packed table holds several pairs
@@ -273,14 +275,13 @@ def _trainer(
     task: Task,
     optimizer: FrozenConfigDict,
     d_model: int,
-    settings: Settings,
-    replicas: int,
-    parallel: str,
-    stream: bool,
+    buckets: tuple[Lengths, ...],
+    eval_batch_size: int,
+    *placing,
 ) -> Trainer:
     """Kept, with what it has compiled, for further runs of this process: a study's cells of another seed."""
-    placement = Placement(replicas, parallel, stream, settings.micro_batches)
-    return Trainer(task, make_optimizer(optimizer, d_model), settings, placement, row_decay=row_decay(optimizer))
+    options = {"eval_batch_size": eval_batch_size, "row_decay": row_decay(optimizer)}
+    return Trainer(task, make_optimizer(optimizer, d_model), buckets, Placement(*placing), **options)
 
 
 @functools.lru_cache(maxsize=64)
@@ -304,6 +305,7 @@ def _member(config: ConfigDict, data: Sequence[datasets.Dataset], sizes: Mapping
 
 def _train(
     trainer: Trainer,
+    settings: Settings,
     members: Sequence[Member],
     folder: Workdir,
     numbers: Sequence[int],
@@ -314,11 +316,12 @@ def _train(
     folders = [folder.replica(n) for n in numbers]
     total = folder.config.replicas * folder.config.folds
     title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
-    console = Console(folders, title, trainer.settings.monitor, quiet=quiet)
+    console = Console(folders, title, settings.monitor, quiet=quiet)
     checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
+    options = {"checkpoints": checkpoints, "reporter": console}
     try:
         with cli.stop_signals() as should_stop:
-            best, progress = trainer.fit(members, checkpoints=checkpoints, reporter=console, should_stop=should_stop)
+            best, progress = trainer.fit(members, settings, **options, should_stop=should_stop)
         trained, tables = time.monotonic(), [m.table for m in members]
         scored = [{name: places for name, places in m.splits.items() if name != "train"} for m in members]
         scores = trainer.evaluator.final(best, tables, scored)
@@ -365,7 +368,7 @@ def _translate(
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
     options = (search_of(config), config.decode.replace_unknown)
-    each = _decoder(trainer.task, *options, trainer.settings.buckets, config.decode.batch_size, len(members))
+    each = _decoder(trainer.task, *options, trainer.buckets, config.decode.batch_size, len(members))
     write = translation.writer(decode_options(config, folders[0]), data.codecs, lower=config.data.lower)
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in (name for name in data.splits if name not in ("train", "dev")):  # in one order on all hosts

@@ -84,18 +84,16 @@ class Diverged(ConfigError):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """`config.train`, and the buckets. batch_tokens: of a batch's longest column with its padding, instead of
-    batch_size rows. eval_every: steps, 0 for once an epoch. patience: evaluations without improvement of `monitor`
-    after which a replica stops, 0 for never. average: keep the mean of the parameters at that many last evaluations
-    instead of the best; 0 for the best. rates: learning rates, of which a replica takes the next one at each evaluation
-    without improvement, and stops where there is none; empty for the optimiser's own schedule. cuts_go_on: it takes the
-    next one also at each evaluation after the first such, whether that improves or not. checkpoint_seconds: least time
-    between saves."""
+    """How `Trainer.fit` goes: what no compiled function depends on, of `config.train` and `config.optimizer`.
+    batch_tokens: of a batch's longest column with its padding, instead of batch_size rows. eval_every: steps, 0 for
+    once an epoch. patience: evaluations without improvement of `monitor` after which a replica stops, 0 for never.
+    average: keep the mean of the parameters at that many last evaluations instead of the best; 0 for the best.
+    rates: learning rates, of which a replica takes the next one at each evaluation without improvement, and stops
+    where there is none; empty for the optimiser's own schedule. cuts_go_on: it takes the next one also at each
+    evaluation after the first such, whether that improves or not. checkpoint_seconds: least time between saves."""
 
     epochs: int
     batch_size: int
-    eval_batch_size: int
-    buckets: tuple[Lengths, ...]
     batch_tokens: int = 0
     average: int = 0
     eval_every: int = 0
@@ -103,7 +101,6 @@ class Settings:
     monitor: str = "accuracy"
     rates: tuple[float, ...] = ()
     cuts_go_on: bool = False
-    micro_batches: int = 1
     log_every: int = 20
     checkpoint_seconds: float = 60.0
 
@@ -129,17 +126,26 @@ def _leaders(decision: bool) -> bool:
 class Trainer:
     """Compiled steps for one task, model and optimiser, and the loop that runs them over the members of a run."""
 
-    def __init__(self, task, optimizer, settings: Settings, placement: Placement, *, row_decay: float | None = None):
+    def __init__(
+        self,
+        task,
+        optimizer,
+        buckets: Sequence[Lengths],
+        placement: Placement,
+        *,
+        eval_batch_size: int,
+        row_decay: float | None = None,
+    ):
         """row_decay: see `train_step`; None updates whole tables in every step."""
-        self.task, self.settings, self.placement = task, settings, placement
-        self.evaluator = Evaluator(task, settings.buckets, settings.eval_batch_size, placement.replicas)
+        self.task, self.buckets, self.placement = task, tuple(buckets), placement
+        self.evaluator = Evaluator(task, self.buckets, eval_batch_size, placement.replicas)
 
         def init(key, vectors):
             by_rows = row_decay is not None
-            return init_state(task, optimizer, key, bucket=settings.buckets[-1], vectors=vectors, by_rows=by_rows)
+            return init_state(task, optimizer, key, bucket=self.buckets[-1], vectors=vectors, by_rows=by_rows)
 
         def step(state, sums, key, batch):
-            options = {"micro_batches": settings.micro_batches, "axis_name": placement.axis_name}
+            options = {"micro_batches": placement.parts, "axis_name": placement.axis_name}
             options |= {"task": task, "optimizer": optimizer, "row_decay": row_decay or 1.0}
             return train_step(state, sums, key, batch, **options)
 
@@ -161,6 +167,7 @@ class Trainer:
     def fit(
         self,
         members: Sequence[Member],
+        settings: Settings,
         *,
         checkpoints: Checkpoints,
         reporter: Reporter,
@@ -171,12 +178,12 @@ class Trainer:
 
         Returns the variables that were best on the dev split (or their average), and how it went. Raises Stopped, after
         saving, when `should_stop()`; Diverged on NaN or Inf, naming the steps and the first bad parameter."""
-        settings, placement = self.settings, self.placement
-        run = _Run.start(self, members, checkpoints)
+        placement = self.placement
+        run = _Run.start(self, settings, members, checkpoints)
         tables = [m.table for m in members]
         table = None if placement.stream else placement.put(placement.stack(tables))
         keys = placement.put(placement.stack([m.keys()[1] for m in members]))
-        per_epoch = self._epoch_length(members)
+        per_epoch = self._epoch_length(settings, members)
         total, every, log = settings.epochs * per_epoch, settings.eval_every or per_epoch, settings.log_every
         if settings.average > -(-total // every):
             raise ConfigError(
@@ -189,7 +196,7 @@ class Trainer:
 
         while progress.step < total and not all(progress.stopped):
             epoch, offset = divmod(progress.step, per_epoch)
-            slots = [self._without(progress.stopped, here) for here in self._epoch(members, epoch)[offset:]]
+            slots = [self._without(progress.stopped, here) for here in self._epoch(settings, members, epoch)[offset:]]
             last = clock()
             for bucket, examples, loaded in prefetch(iter(slots), load) if placement.stream else map(load, slots):
                 run.previous = run.sums
@@ -227,22 +234,22 @@ class Trainer:
         fixed = {name: x for name, x in placement.take(run.state).constants.items() if name not in run.best}
         return {**run.best, **self.evaluator.placement.put(fixed)}, progress
 
-    def _epoch_length(self, members: Sequence[Member]) -> int:
+    def _epoch_length(self, settings: Settings, members: Sequence[Member]) -> int:
         """Steps an epoch; ConfigError where replicas that train together could not be evaluated as if alone."""
-        steps = {len(self._plan(m, 0)) for m in members}
-        if len(steps) > 1 and self.settings.eval_every:
+        steps = {len(self._plan(settings, m, 0)) for m in members}
+        if len(steps) > 1 and settings.eval_every:
             raise ConfigError(
-                f"train.eval_every = {self.settings.eval_every}: folds of {min(steps)} and {max(steps)} steps an epoch "
+                f"train.eval_every = {settings.eval_every}: folds of {min(steps)} and {max(steps)} steps an epoch "
                 "train together; set it to 0 (once an epoch) or train.replicas_together=no"
             )
         return max(steps)
 
-    def _epoch(self, members: Sequence[Member], epoch: int) -> list[list[Slots]]:
+    def _epoch(self, settings: Settings, members: Sequence[Member], epoch: int) -> list[list[Slots]]:
         """The epoch's batches, one a replica at each place."""
-        return align([self._plan(m, epoch) for m in members])
+        return align([self._plan(settings, m, epoch) for m in members])
 
-    def _plan(self, member: Member, epoch: int) -> list[Slots]:
-        options = {"buckets": self.settings.buckets, "rows": self.settings.rows, "seed": (*member.seed, epoch)}
+    def _plan(self, settings: Settings, member: Member, epoch: int) -> list[Slots]:
+        options = {"buckets": self.buckets, "rows": settings.rows, "seed": (*member.seed, epoch)}
         return plan(member.table.lengths, member.splits["train"], **options)
 
     @staticmethod
@@ -266,13 +273,13 @@ class Trainer:
     ) -> None:
         """Evaluates the dev split, keeps what is best there, and stops replicas whose patience has run out. With
         `average`, keeps the mean over the last evaluations instead."""
-        settings, progress = self.settings, run.progress
+        settings, progress = run.settings, run.progress
         current = self.placement.take(run.state)
         variables = (
             self.evaluator.placement.put(current.variables) if self.placement.mode == "pmap" else current.variables
         )
         scores = self.evaluator.score(variables, [m.table for m in members], [m.splits["dev"] for m in members])
-        shares, ended, used = [], list(progress.stopped), self._rates(progress)
+        shares, ended, used = [], list(progress.stopped), run.rates()
         place = settings.average - evaluations_left  # among the evaluations that are averaged
         for r, score in enumerate(scores):
             wins = better(settings.monitor, score[settings.monitor], progress.best[r]) or settings.average
@@ -287,7 +294,7 @@ class Trainer:
             progress.stopped[r] |= 0 < settings.patience <= progress.stale[r]
             progress.stopped[r] |= 0 < len(settings.rates) <= progress.cuts[r]
         if settings.rates:
-            rates = self._rates(progress)
+            rates = run.rates()
             rates = self.placement.put(np.array(rates if self.placement.replicas > 1 else rates[0], np.float32))
             run.state = run.state.replace(opt_state=with_rate(run.state.opt_state, rates))
         share = np.array(shares if self.placement.replicas > 1 else shares[0], np.float32)
@@ -296,11 +303,6 @@ class Trainer:
         only = lambda values: [None if end else value for end, value in zip(ended, values)]
         record = {"step": progress.step, "epoch": epoch, "train_loss": only(losses), "dev": only(scores)}
         progress.history.append(record | ({"rate": only(used)} if settings.rates else {}))
-
-    def _rates(self, progress: Progress) -> list[float]:
-        """Each replica's learning rate, after the cuts it has had; empty where the optimiser has its own schedule."""
-        rates = self.settings.rates
-        return [rates[min(cuts, len(rates) - 1)] for cuts in progress.cuts] if rates else []
 
     def _no_sums(self) -> Sums:
         shape = () if self.placement.replicas == 1 else (self.placement.replicas,)
@@ -311,6 +313,7 @@ class Trainer:
 class _Run:
     """A group of replicas in training: device state, the sums one step back, and where it stands."""
 
+    settings: Settings
     state: TrainState
     best: PyTree
     sums: Sums
@@ -319,7 +322,7 @@ class _Run:
     checked: int
 
     @classmethod
-    def start(cls, trainer: Trainer, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
+    def start(cls, trainer: Trainer, settings: Settings, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
         placement = trainer.placement
         state = placement.stack([trainer._init(m.keys()[0], m.vectors) for m in members])
         best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, _kept(state.variables)))
@@ -329,13 +332,18 @@ class _Run:
             _, arrays, record = restored
             state, best, sums = placement.put(arrays["state"]), arrays["best"], placement.put(arrays["sums"])
             progress = Progress(**dataclasses.asdict(progress) | record)  # an older version's record may lack a field
-        return cls(state, best, sums, sums, progress, progress.step)
+        return cls(settings, state, best, sums, sums, progress, progress.step)
 
     def save(self, trainer: Trainer, checkpoints: Checkpoints) -> None:
         self.check(trainer, self.sums, self.progress.step, parameters=True)
         take = trainer.placement.take
         arrays = {"state": take(self.state), "best": self.best, "sums": take(self.sums)}
         checkpoints.save(self.progress.step, arrays, dataclasses.asdict(self.progress))
+
+    def rates(self) -> list[float]:
+        """Each replica's learning rate, after the cuts it has had; empty where the optimiser has its own schedule."""
+        rates = self.settings.rates
+        return [rates[min(cuts, len(rates) - 1)] for cuts in self.progress.cuts] if rates else []
 
     def check(self, trainer: Trainer, sums: Sums, step: int, parameters: bool = False) -> list[float]:
         """Mean training loss a replica since the last evaluation, up to `step`; Diverged unless all is finite."""

@@ -35,6 +35,7 @@ class Placement:
         self.parts = parts
         self.mesh = Mesh(devices.reshape(split, self.shards), ("replica", "data"))
         self.axis_name = "data" if mode == "pmap" else None  # over which a step has to sum
+        self._copy = jax.pmap(lambda device, x: x, in_axes=(0, None)) if mode == "pmap" else None
 
     def _sharding(self, *axes: str) -> NamedSharding:
         lead = ("replica",) if self.replicas > 1 else ()
@@ -53,14 +54,14 @@ class Placement:
 
     def put(self, tree: PyTree) -> PyTree:
         """State, keys or a table (with the replica axis, where there is one), whole for every shard of the batch."""
-        if self.mode == "pmap":
-            copy = jax.pmap(lambda device, x: x, in_axes=(0, None))
-            return copy(np.arange(self.shards), tree)
+        if self._copy:
+            return self._copy(np.arange(self.shards), tree)
         return self._put(tree, self._sharding())
 
     def take(self, tree: PyTree) -> PyTree:
         """The inverse of `put`: one copy."""
-        return jax.tree.map(lambda x: x[0], tree) if self.mode == "pmap" else tree
+        first = lambda x: x.addressable_shards[0].data[0]  # x[0] would wait for all devices
+        return jax.tree.map(first, tree) if self.mode == "pmap" else tree
 
     def stack(self, trees: Sequence[PyTree]) -> PyTree:
         """One tree a replica -> one tree with the replica axis."""

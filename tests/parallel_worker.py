@@ -28,14 +28,14 @@ def train(out: Path, task: str, mode: str, replicas: str, parts: str = "1", stop
     from research.fit import Stopped
     from tests.test_fit import ANNEALED, SETTINGS, annealed, fit, member, stop_after
 
-    settings, make = dataclasses.replace(SETTINGS, micro_batches=int(parts)), {}
+    settings, make = SETTINGS, {}
     members = [member(r, 2 * r) for r in range(int(replicas))]
     if task == "translation":
         settings, members, make = *translation(settings), {"make": translator}
     if task == "annealed":
         settings, members, make = ANNEALED, [member(r, 5 * r) for r in range(int(replicas))], {"make": annealed}
     folder = out.with_suffix(".checkpoints")  # of all hosts, as on a shared file system
-    run = functools.partial(fit, folder, members, mode=mode, settings=settings, parts=settings.micro_batches, **make)
+    run = functools.partial(fit, folder, members, settings, mode=mode, parts=int(parts), **make)
     if int(stop):
         with contextlib.suppress(Stopped):
             run(should_stop=stop_after(int(stop)))
@@ -51,20 +51,26 @@ def translation(settings):
     """Settings with batches by tokens, and a member: pairs of two lengths, whose weights, tokens, differ."""
     import numpy as np
 
-    from research.batches import Table, make_buckets
+    from research.batches import Table
     from research.fit import Member
 
-    buckets = make_buckets((4, 8), ("source", "target"))
     random = np.random.default_rng(3)
     draw = lambda: [[*random.integers(4, 20, random.integers(1, 8)).tolist(), 3] for _ in range(50)]
     texts = {"source": draw(), "target": draw()}
-    table = Table.build(texts, [0] * 50, buckets[-1])
+    table = Table.build(texts, [0] * 50, pairs()[-1])
     splits = {"train": np.arange(40), "dev": np.arange(40, 50)}
-    changes = {"buckets": buckets, "batch_tokens": 40, "epochs": 2, "monitor": "loss", "average": 1}
+    changes = {"batch_tokens": 40, "epochs": 2, "monitor": "loss", "average": 1}
     return dataclasses.replace(settings, **changes), [Member((0,), table, splits)]
 
 
-def translator(settings, *, replicas: int, **placing):
+def pairs():
+    """The lengths of pairs."""
+    from research.batches import make_buckets
+
+    return make_buckets((4, 8), ("source", "target"))
+
+
+def translator(*, replicas: int, **placing):
     """A trainer of a small Transformer with dropout and label smoothing."""
     import optax
 
@@ -75,7 +81,7 @@ def translator(settings, *, replicas: int, **placing):
 
     shape = Shape(d_model=16, d_ff=16, heads=2, d_k=8, d_v=8, dropout=0.2)
     task = Translation(Transformer(20, 20, 8, shape, layers=1), smoothing=0.1)
-    return Trainer(task, optax.sgd(0.1), settings, Placement(replicas, **placing), row_decay=None)
+    return Trainer(task, optax.sgd(0.1), pairs(), Placement(replicas, **placing), eval_batch_size=16)
 
 
 if __name__ == "__main__":

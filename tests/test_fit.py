@@ -28,7 +28,7 @@ from tests.test_textcnn import optimizer
 
 V, N = 30, 61
 BUCKETS = make_buckets((4, 8), ("text",))
-SETTINGS = Settings(epochs=3, batch_size=8, eval_batch_size=16, buckets=BUCKETS, log_every=3, checkpoint_seconds=0.0)
+SETTINGS = Settings(epochs=3, batch_size=8, log_every=3, checkpoint_seconds=0.0)
 
 
 def member(seed: int = 0, fold: int = 0) -> Member:
@@ -57,11 +57,13 @@ def net(**changes) -> TextCNN:
     return TextCNN(V, 2, 8, embedding_dim=6, kernel_sizes=(2, 3), filters=4, **changes)
 
 
+TASK = Classification(net(), 2)
+
+
 @functools.cache  # a trainer keeps nothing of a run but its compiled functions
-def trainer(settings=SETTINGS, *, replicas=1, rows=0.95, rate=1.0, **placing) -> Trainer:
-    task = Classification(net(), 2)
-    adadelta = optimizer(learning_rate=rate)
-    return Trainer(task, adadelta, settings, Placement(replicas, **placing), row_decay=rows)
+def trainer(*, task=TASK, replicas=1, rows=0.95, rate=1.0, **placing) -> Trainer:
+    options = {"eval_batch_size": 16, "row_decay": rows}
+    return Trainer(task, optimizer(learning_rate=rate), BUCKETS, Placement(replicas, **placing), **options)
 
 
 def stop_after(steps: int):
@@ -69,11 +71,11 @@ def stop_after(steps: int):
     return lambda: next(count) >= steps
 
 
-def fit(folder, members, *, make=trainer, should_stop=lambda: False, warn=None, **options):
+def fit(folder, members, settings=SETTINGS, *, make=trainer, should_stop=lambda: False, warn=None, **options):
     checkpoints = Checkpoints(folder, warn=warn or (lambda line: pytest.fail(line)))
     try:
         made = make(replicas=len(members), **options)
-        return made.fit(members, checkpoints=checkpoints, reporter=Silent(), should_stop=should_stop)
+        return made.fit(members, settings, checkpoints=checkpoints, reporter=Silent(), should_stop=should_stop)
     finally:
         checkpoints.close()
 
@@ -115,7 +117,7 @@ def test_the_average_of_the_last_evaluations(tmp_path, replicas):
     run = lambda name, **changes: fit(
         tmp_path / name,
         members,
-        settings=dataclasses.replace(SETTINGS, **changes),
+        dataclasses.replace(SETTINGS, **changes),
         should_stop=stop_after(18) if name == "cut" else lambda: False,
     )
     ends = [run(str(epochs), epochs=epochs, average=1)[0] for epochs in (1, 2, 3)]
@@ -154,13 +156,13 @@ def test_streamed_batches_are_the_gathered_ones(tmp_path, uninterrupted):
 
 
 def test_micro_batches_give_the_same_update(tmp_path, uninterrupted):
-    variables, _ = fit(tmp_path, [member()], settings=dataclasses.replace(SETTINGS, micro_batches=4))
+    variables, _ = fit(tmp_path, [member()], parts=4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), variables, uninterrupted[1][0])
 
 
 def test_patience_stops_each_replica_by_itself(tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=30, patience=2)
-    _, progress = fit(tmp_path, [member(0), member(1, 5)], settings=settings)
+    _, progress = fit(tmp_path, [member(0), member(1, 5)], settings)
     assert all(progress.stopped) and progress.step < 30 * 7
     for r in range(2):
         mine = [(h["step"], h["dev"][r]["accuracy"]) for h in progress.history if h["dev"][r] is not None]
@@ -175,10 +177,10 @@ ANNEALED = dataclasses.replace(SETTINGS, epochs=30, monitor="loss", rates=RATES,
 
 
 @functools.cache
-def annealed(*, replicas=1, settings=ANNEALED, **placing) -> Trainer:
+def annealed(*, replicas=1, **placing) -> Trainer:
     """By Nesterov's method, whose state holds the learning rate."""
     nesterov = config(wmt14_en_de, learning_rate=RATES[0], momentum=0.9)
-    return Trainer(Classification(net(), 2), make_optimizer(nesterov), settings, Placement(replicas, **placing))
+    return Trainer(TASK, make_optimizer(nesterov), BUCKETS, Placement(replicas, **placing), eval_batch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +191,7 @@ def annealed_members() -> list[Member]:
 
 @pytest.fixture(scope="module")
 def annealed_together(tmp_path_factory, annealed_members):
-    return fit(tmp_path_factory.mktemp("annealed"), annealed_members, make=annealed)
+    return fit(tmp_path_factory.mktemp("annealed"), annealed_members, ANNEALED, make=annealed)
 
 
 def cuts(history: list[dict], replica: int = 0) -> list[int]:
@@ -209,7 +211,7 @@ def test_the_rate_is_cut_from_the_first_evaluation_without_improvement_on(tmp_pa
         return with_rate(opt_state, rate)
 
     monkeypatch.setattr(loop, "with_rate", spy)
-    _, progress = fit(tmp_path, [member()], make=annealed)
+    _, progress = fit(tmp_path, [member()], ANNEALED, make=annealed)
     found = cuts(progress.history)
     assert given == [RATES[min(n, 2)] for n in found]
     assert [record["rate"] for record in progress.history] == [[rate] for rate in (RATES[0], *given[:-1])]
@@ -220,7 +222,7 @@ def test_the_rate_is_cut_from_the_first_evaluation_without_improvement_on(tmp_pa
 def test_the_rate_is_cut_at_evaluations_without_improvement_alone(tmp_path):
     """As the authors of ESIM do it: what improves in between costs no rate."""
     settings = dataclasses.replace(ANNEALED, rates=tuple(0.7**n for n in range(9)), cuts_go_on=False)
-    _, progress = fit(tmp_path, [member()], make=annealed, settings=settings)
+    _, progress = fit(tmp_path, [member()], settings, make=annealed)
     losses = [record["dev"][0]["loss"] for record in progress.history]
     worse = np.cumsum([n > 0 and loss >= min(losses[:n]) for n, loss in enumerate(losses)])
     assert [record["rate"][0] for record in progress.history] == [0.7**n for n in (0, *worse[:-1])]
@@ -232,7 +234,7 @@ def test_the_rate_is_cut_at_evaluations_without_improvement_alone(tmp_path):
 def test_a_cut_rate_is_that_of_the_steps_that_follow(tmp_path):
     """With 1e-30 after the first one nothing moves any more, which is no improvement."""
     settings = dataclasses.replace(ANNEALED, rates=(RATES[0], 1e-30))
-    _, progress = fit(tmp_path, [member()], make=annealed, settings=settings)
+    _, progress = fit(tmp_path, [member()], settings, make=annealed)
     losses = [record["dev"][0]["loss"] for record in progress.history]
     assert cuts(progress.history)[-3:] == [0, 1, 2] and losses[-1] == losses[-2]
     assert len(set(losses)) == len(losses) - 1
@@ -245,7 +247,7 @@ def test_each_replica_has_a_rate_of_its_own(tmp_path, annealed_members, annealed
     ran = [cuts(progress.history, r) for r in range(2)]
     assert ran[0] != ran[1] and len(ran[0]) != len(ran[1])
     for r, one in enumerate(annealed_members):
-        alone, its = fit(tmp_path / str(r), [one], make=annealed)
+        alone, its = fit(tmp_path / str(r), [one], ANNEALED, make=annealed)
         jax.tree.map(lambda a, b, r=r: np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5), together, alone)
         assert (cuts(its.history), its.steps[0]) == (ran[r], progress.steps[r])
         assert (its.best_step[0] // (7, 6)[r], its.best[0]) == pytest.approx(
@@ -261,10 +263,10 @@ def test_resuming_between_cuts_is_exact(tmp_path, annealed_members, annealed_tog
     at, stops = 0, [5, places[0], places[0] + 3, 7 * (first.index(2) + 1) + 1]
     for place in sorted(set(stops)):
         with pytest.raises(Stopped) as stopped:
-            fit(tmp_path, annealed_members, make=annealed, should_stop=stop_after(place - at))
+            fit(tmp_path, annealed_members, ANNEALED, make=annealed, should_stop=stop_after(place - at))
         at = place
         assert stopped.value.step == place
-    found, progress = fit(tmp_path, annealed_members, make=annealed)
+    found, progress = fit(tmp_path, annealed_members, ANNEALED, make=annealed)
     assert_same(found, wanted)
     assert timeless(progress) == timeless(whole)
 
@@ -295,8 +297,8 @@ def test_a_run_takes_its_rates_from_the_optimiser():
 
 def test_the_best_parameters_are_kept_not_the_last(tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=8)
-    variables, progress = fit(tmp_path, [member()], settings=settings)
-    made = trainer(settings)
+    variables, progress = fit(tmp_path, [member()], settings)
+    made = trainer()
     one = member()
     (score,) = made.evaluator.score(variables, [one.table], [one.splits["dev"]])
     assert score["accuracy"] == max(record["dev"][0]["accuracy"] for record in progress.history) == progress.best[0]
@@ -312,8 +314,7 @@ class Explodes(Classification):
 
 
 def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoint(tmp_path):
-    def make(replicas):
-        return Trainer(Explodes(net(), 2), optimizer(), SETTINGS, Placement(replicas), row_decay=0.95)
+    make = functools.partial(trainer, task=Explodes(net(), 2))
 
     with pytest.raises(
         Diverged, match=r"between steps (\d+) and (\d+); first bad parameter: convolution_1_bias;"
@@ -323,7 +324,7 @@ def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoin
     assert 7 < first <= last <= 15
     checkpoints = Checkpoints(tmp_path)
     assert 7 <= checkpoints.latest < first
-    shapes = _Run.start(make(1), [member()], checkpoints)
+    shapes = _Run.start(make(), SETTINGS, [member()], checkpoints)
     checkpoints.close()
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(shapes.state.params))
 
@@ -340,10 +341,10 @@ class NotDifferentiable(Classification):
 def test_nan_parameters_behind_a_finite_loss_are_never_selected(tmp_path):
     settings = dataclasses.replace(SETTINGS, eval_every=1)
     reporter = Silent()
-    made = Trainer(NotDifferentiable(net(), 2), optimizer(), settings, Placement(), row_decay=0.95)
+    made = trainer(task=NotDifferentiable(net(), 2))
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(Diverged, match="between steps 1 and 1; first bad parameter: convolution_1_bias"):
-        made.fit([member()], checkpoints=checkpoints, reporter=reporter)
+        made.fit([member()], settings, checkpoints=checkpoints, reporter=reporter)
     checkpoints.close()
     assert reporter.records == []
 

@@ -430,7 +430,7 @@ def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         real = run._train
-        patch.setattr(run, "_train", lambda *a: real(*a) if a[3][0] < 2 else ends())
+        patch.setattr(run, "_train", lambda *a: real(*a) if a[4][0] < 2 else ends())
         outcome = call(run.main, *bench.arguments(folder, changes))
     assert outcome.code == 75 and outcome.err.endswith("goes on from what is kept: 2 finished replicas\n")
     first = folder / "replica_00" / "metrics.json"
