@@ -21,7 +21,7 @@ def environment() -> dict:
         "device_count": jax.device_count(),
         "process_count": jax.process_count(),
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": _cores(),
         "peak_memory_mib": _peak_memory(),
         **_commit(),
     }
@@ -32,6 +32,11 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # installed under another name, tfds-nightly say
         return None
+
+
+def _cores() -> int | None:
+    """Those that this process may use, which `taskset` or a scheduler may have made fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _cpu() -> str:
