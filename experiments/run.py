@@ -241,10 +241,14 @@ def run(
         if prepared.unlabelled and not quiet:
             print(f"{prepared.unlabelled} pairs have no label and were left out", file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
-        optimizer = (FrozenConfigDict(config.optimizer), config.model.get("d_model", 1))
-        batches = (prepared.buckets, config.train.eval_batch_size)
-        placing = (size, config.train.parallel, config.train.stream, config.train.micro_batches)
-        trainer = _trainer(task, *optimizer, *batches, *placing)
+        trainer = _trainer(
+            task,
+            FrozenConfigDict(config.optimizer),
+            d_model=config.model.get("d_model", 1),
+            buckets=prepared.buckets,
+            eval_batch_size=config.train.eval_batch_size,
+            placing=(size, config.train.parallel, config.train.stream, config.train.micro_batches),
+        )
         vectors = word_vectors(config, data, quiet)
         folder.start(corpus, sizes, [digest(d.codecs) for d in data], digest_of(vectors))
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
@@ -274,19 +278,21 @@ def run(
 def _trainer(
     task: Task,
     optimizer: FrozenConfigDict,
+    *,
     d_model: int,
     buckets: tuple[Lengths, ...],
     eval_batch_size: int,
-    *placing,
+    placing: tuple,
 ) -> Trainer:
-    """Kept, with what it has compiled, for further runs of this process: a study's cells of another seed."""
+    """Kept, with what it has compiled, for further runs of this process: a study's cells of another seed. placing:
+    the arguments of `Placement`."""
     options = {"eval_batch_size": eval_batch_size, "row_decay": row_decay(optimizer)}
     return Trainer(task, make_optimizer(optimizer, d_model), buckets, Placement(*placing), **options)
 
 
 @functools.lru_cache(maxsize=64)
 def _decoder(
-    task: Translation, options: Search, places: bool, buckets: tuple[Lengths, ...], batch_size: int, replicas: int
+    task: Translation, options: Search, *, places: bool, buckets: tuple[Lengths, ...], batch_size: int, replicas: int
 ) -> EachExample:
     """Kept as `_trainer` is."""
     return EachExample(translation.decoder(task, options, places=places), buckets, batch_size, replicas)
@@ -318,10 +324,11 @@ def _train(
     title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
     console = Console(folders, title, settings.monitor, quiet=quiet)
     checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
-    options = {"checkpoints": checkpoints, "reporter": console}
     try:
         with cli.stop_signals() as should_stop:
-            best, progress = trainer.fit(members, settings, **options, should_stop=should_stop)
+            best, progress = trainer.fit(
+                members, settings, checkpoints=checkpoints, reporter=console, should_stop=should_stop
+            )
         trained, tables = time.monotonic(), [m.table for m in members]
         scored = [{name: places for name, places in m.splits.items() if name != "train"} for m in members]
         scores = trainer.evaluator.final(best, tables, scored)
@@ -367,8 +374,14 @@ def _translate(
 ) -> list[dict]:
     """Translates the test splits with each replica, writes `<split>.translations.txt` beside its parameters, and
     gives metrics by split, signatures and bootstrap intervals."""
-    options = (search_of(config), config.decode.replace_unknown)
-    each = _decoder(trainer.task, *options, trainer.buckets, config.decode.batch_size, len(members))
+    each = _decoder(
+        trainer.task,
+        search_of(config),
+        places=config.decode.replace_unknown,
+        buckets=trainer.buckets,
+        batch_size=config.decode.batch_size,
+        replicas=len(members),
+    )
     write = translation.writer(decode_options(config, folders[0]), data.codecs, lower=config.data.lower)
     records: list[dict] = [{"signatures": {}, "bootstrap": {}} for _ in members]
     for split in (name for name in data.splits if name not in ("train", "dev")):  # in one order on all hosts

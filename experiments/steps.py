@@ -8,10 +8,9 @@ import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from research.batches import Lengths, Slots, Table
-from research.fit import Member
+from research.fit import Member, Trainer
 from research.parallel import Placement
 from research.tasks import Task
-from research.train import init_state, train_step
 
 
 def operations(jaxpr: Jaxpr) -> float:
@@ -52,13 +51,11 @@ class Steps:
         seed: int = 0,
     ):
         self._table, self._bucket, self._placement = table, bucket, Placement()
+        trainer = Trainer(task, optimizer, (bucket,), self._placement, eval_batch_size=1, row_decay=row_decay)
         init, dropout = Member((seed,), table, {}).keys()
-        fresh = jax.jit(lambda key: init_state(task, optimizer, key, bucket=bucket, by_rows=row_decay is not None))
-        self.state = self._placement.put(fresh(init))
-        self.sums = self._placement.put({"loss": np.float32(0), "weight": np.float32(0)})
+        self.state, self.sums = self._placement.put(trainer.init(init, None)), trainer.no_sums()
         self._fixed = (self._placement.put(dropout), self._placement.put(table))
-        options = {"task": task, "optimizer": optimizer, "row_decay": row_decay}
-        self._step = self._placement.compile_step(lambda s, u, k, b: train_step(s, u, k, b, **options))
+        self._step = trainer.step
 
     def __call__(self, chosen: np.ndarray) -> None:
         """One step on the table's rows `chosen`; done when `state` is ready."""

@@ -136,7 +136,8 @@ class Trainer:
         eval_batch_size: int,
         row_decay: float | None = None,
     ):
-        """row_decay: see `train_step`; None updates whole tables in every step."""
+        """row_decay: see `train_step`; None updates whole tables in every step. What is made: `init(key, vectors)`, a
+        replica's fresh state (vectors: see `init_state`), and `step`, by `Placement.compile_step`."""
         self.task, self.buckets, self.placement = task, tuple(buckets), placement
         self.evaluator = Evaluator(task, self.buckets, eval_batch_size, placement.replicas)
 
@@ -158,8 +159,8 @@ class Trainer:
 
             return jax.tree.map(move, kept, params)
 
-        self._init = jax.jit(init)
-        self._step = placement.compile_step(step)
+        self.init = jax.jit(init)
+        self.step = placement.compile_step(step)
         self._keep = jax.jit(keep, donate_argnums=0)
         self._finite = jax.jit(lambda params: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), params))
         self._compiled: set[Lengths] = set()
@@ -200,7 +201,7 @@ class Trainer:
             last = clock()
             for bucket, examples, loaded in prefetch(iter(slots), load) if placement.stream else map(load, slots):
                 run.previous = run.sums
-                run.state, run.sums = self._step(run.state, run.sums, keys, table, loaded, bucket)
+                run.state, run.sums = self.step(run.state, run.sums, keys, table, loaded, bucket)
                 progress.step += 1
                 evaluated, logged = progress.step % every == 0 or progress.step == total, progress.step % log == 0
                 if evaluated:  # waits for the device, and so belongs to the time of the steps
@@ -299,12 +300,13 @@ class Trainer:
             run.state = run.state.replace(opt_state=with_rate(run.state.opt_state, rates))
         share = np.array(shares if self.placement.replicas > 1 else shares[0], np.float32)
         run.best = self._keep(run.best, _kept(variables), share)
-        run.sums = run.previous = self._no_sums()
+        run.sums = run.previous = self.no_sums()
         only = lambda values: [None if end else value for end, value in zip(ended, values)]
         record = {"step": progress.step, "epoch": epoch, "train_loss": only(losses), "dev": only(scores)}
         progress.history.append(record | ({"rate": only(used)} if settings.rates else {}))
 
-    def _no_sums(self) -> Sums:
+    def no_sums(self) -> Sums:
+        """Of no steps, for each replica."""
         shape = () if self.placement.replicas == 1 else (self.placement.replicas,)
         return self.placement.put({"loss": np.zeros(shape, np.float32), "weight": np.zeros(shape, np.float32)})
 
@@ -324,9 +326,9 @@ class _Run:
     @classmethod
     def start(cls, trainer: Trainer, settings: Settings, members: Sequence[Member], checkpoints: Checkpoints) -> "_Run":
         placement = trainer.placement
-        state = placement.stack([trainer._init(m.keys()[0], m.vectors) for m in members])
+        state = placement.stack([trainer.init(m.keys()[0], m.vectors) for m in members])
         best = trainer.evaluator.placement.put(jax.tree.map(jnp.copy, _kept(state.variables)))
-        state, sums, progress = placement.put(state), trainer._no_sums(), Progress.start(len(members))
+        state, sums, progress = placement.put(state), trainer.no_sums(), Progress.start(len(members))
         template = {"state": placement.take(state), "best": best, "sums": placement.take(sums)}
         if (restored := checkpoints.restore(template)) is not None:
             _, arrays, record = restored

@@ -54,13 +54,13 @@ class Placement:
 
     def put(self, tree: PyTree) -> PyTree:
         """State, keys or a table (with the replica axis, where there is one), whole for every shard of the batch."""
-        if self._copy:
+        if self.mode == "pmap":
             return self._copy(np.arange(self.shards), tree)
         return self._put(tree, self._sharding())
 
     def take(self, tree: PyTree) -> PyTree:
         """The inverse of `put`: one copy."""
-        first = lambda x: x.addressable_shards[0].data[0]  # x[0] would wait for all devices
+        first = lambda x: x.addressable_shards[0].data[0]  # x[0] is a program of its own over all devices
         return jax.tree.map(first, tree) if self.mode == "pmap" else tree
 
     def stack(self, trees: Sequence[PyTree]) -> PyTree:

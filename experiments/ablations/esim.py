@@ -15,11 +15,7 @@ def axes(baseline: ConfigDict) -> Axes:
     kinds = ("parse", "full") if baseline.data.tokenizer == "parse" else ("full",)
     # a tree of n words has 2n - 1 nodes
     nodes = tuple(baseline.data.buckets if baseline.data.tree else (2 * size for size in baseline.data.buckets))
-    trees = lambda architecture, tree: {
-        "model.architecture": architecture,
-        "data.tree": tree,
-        "data.buckets": nodes,
-    }
+    trees = lambda architecture, tree: {"model.architecture": architecture, "data.tree": tree, "data.buckets": nodes}
     found = {
         "Table 2": {
             "pooling_sum": {"model.pooling": "sum"},
