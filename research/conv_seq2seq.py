@@ -27,7 +27,7 @@ TASKS = ("translation",)
 """What `config.task` may be with this model."""
 
 ROOT_HALF = math.sqrt(0.5)
-"""A sum of two terms of equal variance keeps that variance when multiplied by it: section 3.4."""
+"""A sum of two uncorrelated terms of equal variance keeps that variance when multiplied by it: section 3.4."""
 
 GATES: dict[str, Callable] = {
     "glu": lambda a, b: a * jax.nn.sigmoid(b),
@@ -104,8 +104,8 @@ class Shape:
 class Linear(nn.Module):
     """x W + b, with W = g v / ‖v‖ for each output unit under weight normalisation (Salimans & Kingma 2016).
 
-    v is drawn from N(0, gain · p / n) where n inputs reach a unit, of which dropout before keeps the part p: section
-    3.5. At first g = ‖v‖."""
+    v is drawn from N(0, √(gain · p / n)), as section 3.5 writes it, by the standard deviation, where n inputs reach a
+    unit, of which dropout before keeps the part p. At first g = ‖v‖."""
 
     shape: Shape
     inputs: int
@@ -168,9 +168,9 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """One of the attention steps: equations (1) and (2), section 3.3.
 
-    d = (h W + b + g) √0.5, a = softmax(d · z), c = Σ_j a_j (z_j + e_j), times m √(1/m) (section 3.4), mapped back to
-    the layer's channels and added to h. Of the authors' code are the factors of d and of the sum with h, the map of c,
-    and that h comes here before its residual connection."""
+    d = (h W + b + g) √0.5, a = softmax(d · z), c = Σ_j a_j (z_j + e_j) √0.5, times m √(1/m) (section 3.4), mapped back
+    to the layer's channels and added to h. Of the authors' code are the factors √0.5 of d, of the values and of the sum
+    with h, the map of c, and that h comes here before its residual connection."""
 
     shape: Shape
     channels: int

@@ -130,7 +130,7 @@ def attention_bias(
     queries: Int[Array, "B T"], keys: Int[Array, "B S"], *, causal: bool = False
 ) -> Float[Array, "B 1 T S"]:
     """Additive mask: 0 where query and key are of the same segment (0, padding, is looked at by none), else `MASKED`;
-    `causal`: and the key does not lie behind the query."""
+    `causal`: and where the key does not come after the query."""
     allowed = (queries[:, :, None] == keys[:, None, :]) & (keys[:, None, :] > 0)
     if causal:
         allowed &= jnp.arange(queries.shape[1])[:, None] >= jnp.arange(keys.shape[1])

@@ -6,8 +6,8 @@ H heads, K d_k or d_v, V vocabulary. Parameters are float32; `dtype` is what mat
 Sentences are told apart by segment numbers: positions of the same number see one another, 0 is padding. A row usually
 holds one sentence, of segment 1; several short ones may be packed into it.
 
-Encoder and decoder are a `Stack` each, usable alone: an encoder behind an embedding is BERT's, a decoder without memory
-GPT's.
+Encoder and decoder are a `Stack` each, usable alone: an encoder behind an embedding has the layout of BERT, a
+decoder without memory that of GPT.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from research.layers import (
 TASKS = ("translation",)
 """What `config.task` may be with this model."""
 
-Bias = Float[Array, "B 1 #T S"]
+Bias = Float[Array, "#B 1 #T S"]
 XAVIER = nn.initializers.xavier_uniform()
 
 

@@ -818,13 +818,15 @@ def test_receptive_fields_of_the_paper():
     """1 + Σ (k - 1). It gives section 3.2's 25 of six layers with k = 5, section 5.1's 25 words of the English-French
     model, and the 27 of section 5.4's encoder, 13 layers with k = 3. Its decoder, five layers with k = 5, would see 21,
     where section 5.4 says 25: that is six such layers, or 5 · 5, which for the encoder would be 39. Section 5.1's
-    English-French model is said to have 15 layers, but those it lists are 14; a 13th of k = 3 would make it 27."""
+    English-French model is said to have 15 layers, but those it lists are 14; a 13th of k = 3 would make it 27. The
+    English-German one has those 13, the English-Romanian one 20 layers with k = 3: 41."""
     field = lambda *parts: receptive_field(read_layers(parts, "decoder"))
     assert field("6*512x5") == 25
     assert field("5*512x3", "4*768x3", "3*1024x3", "2048x1", "4096x1") == 25
     assert field("13*512x3") == 27
     assert field("5*512x5") == 21
     assert field("13*512x3", "2048x1", "4096x1") == 27
+    assert field("20*512x3") == 41
     assert field("1x1") == 1 and field("1x4", "1x2") == 5
 
 

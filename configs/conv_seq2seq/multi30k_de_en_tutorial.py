@@ -1,7 +1,8 @@
 r"""A ConvS2S of a public tutorial's size on Multi30k: 10 and 10 layers of 512, embeddings of 256, words.
 
-40 million parameters where the tutorial's model has 37 million: here each decoder layer has attention maps of its own,
-as in the paper, there all share one pair (paper_notes/conv_seq2seq.md).
+40 million parameters where the tutorial's model has 37 million: mostly because here each decoder layer has attention
+maps of its own, as in the paper, where there all share one pair, and the tables of positions are longer
+(paper_notes/conv_seq2seq.md).
 
 Command:   python -m experiments.run --config configs/conv_seq2seq/multi30k_de_en_tutorial.py \
                --workdir runs/conv_seq2seq/multi30k_de_en_tutorial
