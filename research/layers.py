@@ -67,13 +67,19 @@ def hash_bits(words: UInt32[Array, "2"], counter: UInt32[Array, "..."]) -> UInt3
 
 
 def keep_mask(key: Key[Array, ""], rows: Int[Array, " B"], shape: tuple[int, ...], keep: float) -> Bool[Array, "B ..."]:
-    """Bernoulli(keep) of shape `(B, *shape)`, to within 2⁻³²; row i depends on `key` and `rows[i]` alone.
+    """Bernoulli(keep) of shape `(B, D)` or `(B, L, D)`, to within 2⁻³²; what a row draws at a position depends on
+    `key`, `rows[i]` and the position alone.
 
-    `rows` numbers the examples of the whole batch, so a batch cut into devices, hosts or micro-batches draws the
-    masks that it draws uncut."""
-    size = math.prod(shape)
-    place = jnp.arange(size, dtype=jnp.uint32).reshape(shape)
-    first = rows.astype(jnp.uint32).reshape(-1, *(1 for _ in shape)) * jnp.uint32(size)
+    `rows` numbers the examples of the whole batch. So a batch cut into devices, hosts or micro-batches draws the masks
+    that it draws uncut, and one that is padded further draws the same at the positions that it had.
+
+    The counter of row r, position l and feature d is r D + d + l C. Multiples of C, which is 2³² divided by the golden
+    ratio, lie as far from one another modulo 2³² as so many numbers can: counters differ while B L D < 1.9e9."""
+    *positions, features = shape
+    place = jnp.arange(features, dtype=jnp.uint32)
+    if positions:
+        place += jnp.arange(*positions, dtype=jnp.uint32)[:, None] * jnp.uint32(0x9E3779B1)
+    first = rows.astype(jnp.uint32).reshape(-1, *(1 for _ in shape)) * jnp.uint32(features)
     bits = hash_bits(jax.random.bits(key, (2,), jnp.uint32), first + place)
     return bits < jnp.uint32(min(round(keep * 2**32), 2**32 - 1))
 

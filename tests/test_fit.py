@@ -9,6 +9,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs.conv_seq2seq import wmt14_en_de
@@ -18,6 +19,7 @@ from research import fit as loop
 from research.batches import Table, make_buckets
 from research.checkpoints import Checkpoints
 from research.errors import ConfigError
+from research.esim import ESIM
 from research.fit import Diverged, Member, Settings, Stopped, Trainer, _Run
 from research.optimizers import learning_rates, make_optimizer, with_rate
 from research.parallel import Placement
@@ -147,6 +149,30 @@ def test_replicas_together_are_replicas_in_turn(tmp_path):
         assert its.steps[0] == progress.steps[r]
         assert its.best[0] == pytest.approx(progress.best[r])
     assert len(set(progress.steps)) > 1  # the folds differ in length, so replicas idle
+
+
+def test_pairs_padded_for_the_longest_replica_train_as_alone(tmp_path):
+    """Together, replicas take the longest bucket of all at each place; masks and recurrence do not see it."""
+    roles = ("premise", "hypothesis")
+    buckets, net = make_buckets((4, 8), roles), ESIM(V, 2, embedding_dim=6, hidden=5)
+    random = np.random.default_rng(7)
+    texts = {role: [random.integers(2, V, random.integers(1, 8)).tolist() for _ in range(N)] for role in roles}
+    table = Table.build(texts, random.integers(0, 2, N), buckets[-1])
+    splits = {"train": np.arange(40), "dev": np.arange(40, N)}
+    members = [Member((seed,), table, splits) for seed in range(2)]
+
+    def make(*, replicas: int) -> Trainer:
+        task = Classification(net, 2, roles)
+        return Trainer(task, optax.sgd(0.1), buckets, Placement(replicas), eval_batch_size=16)
+
+    together, progress = fit(tmp_path / "all", members, make=make)
+    plans = [make(replicas=1)._plan(SETTINGS, one, 0) for one in members]
+    assert any(one.bucket != other.bucket for one, other in zip(*plans))
+    for r, one in enumerate(members):
+        alone, its = fit(tmp_path / str(r), [one], make=make)
+        jax.tree.map(lambda a, b, r=r: np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5), together, alone)
+        losses = [record["train_loss"][r] for record in progress.history]
+        assert losses == pytest.approx([record["train_loss"][0] for record in its.history], rel=1e-4)
 
 
 def test_streamed_batches_are_the_gathered_ones(tmp_path, uninterrupted):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research import layers
 from research.layers import Dropout, hash_bits, keep_mask, length_mask, masked_max, masked_mean, masked_softmax
 
 MASK = length_mask(jnp.array([3, 1, 0]), 4)
@@ -46,6 +47,21 @@ def test_a_rows_dropout_mask_depends_on_its_number_alone():
     np.testing.assert_array_equal(keep_mask(KEY, jnp.arange(4, 8), (5,), 0.5), whole[4:])
     np.testing.assert_array_equal(keep_mask(KEY, jnp.arange(12), (5,), 0.5)[:8], whole)
     assert not np.array_equal(whole[0], whole[1])
+
+
+def test_a_longer_batch_draws_the_same_masks_at_the_positions_that_it_had():
+    """So replicas of which one has longer sentences train together as alone."""
+    short, long = (keep_mask(KEY, jnp.arange(8), (size, 5), 0.5) for size in (12, 40))
+    np.testing.assert_array_equal(long[:, :12], short)
+
+
+def test_counters_differ(monkeypatch):
+    """No two places of batches of 25,000 tokens have the same one."""
+    seen = []
+    monkeypatch.setattr(layers, "hash_bits", lambda words, counter: seen.append(counter) or counter)
+    for rows, *shape in ((3125, 8, 64), (48, 512, 64), (25, 1000, 64), (4096, 300)):
+        keep_mask(KEY, jnp.arange(rows), tuple(shape), 0.5)
+        assert len(np.unique(seen.pop())) == rows * np.prod(shape)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
