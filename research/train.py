@@ -90,12 +90,23 @@ def train_step(
     def loss(params, part: Batch):
         return task.loss({"params": params, **state.constants}, part, dropout_key)
 
-    terms = []
-    for number in range(micro_batches):
-        part = jax.tree.map(lambda x, n=number: jnp.split(x, micro_batches)[n], batch)
+    def terms(part: Batch):
         (total, (weight, changed)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, part)
-        terms.append((total, weight, gradient))
-    total, weight, gradient = jax.tree.map(lambda *x: sum(x), *terms)
+        return (total, weight, gradient), changed
+
+    if micro_batches == 1:
+        (total, weight, gradient), changed = terms(batch)
+    else:  # every so many-th row, so that each part lies on all devices; a scan, so that one gradient is kept at a time
+        parts = jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def add(sums, part: Batch):
+            found, changed = terms(part)
+            return jax.tree.map(jnp.add, sums, found), changed
+
+        zero = jnp.zeros((), jnp.float32)
+        none = (zero, zero, jax.tree.map(jnp.zeros_like, state.params))
+        (total, weight, gradient), changed = jax.lax.scan(add, none, parts)
+        changed = jax.tree.map(lambda x: x[-1], changed)
     if axis_name is not None:
         total, weight, gradient = jax.lax.psum((total, weight, gradient), axis_name)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(weight, 1.0), gradient)

@@ -16,7 +16,7 @@ from configs.conv_seq2seq import wmt14_en_de
 from configs.transformer import base
 from experiments.run import settings_of
 from research import fit as loop
-from research.batches import Table, make_buckets
+from research.batches import Slots, Table, make_buckets
 from research.checkpoints import Checkpoints
 from research.errors import ConfigError
 from research.esim import ESIM
@@ -184,6 +184,19 @@ def test_streamed_batches_are_the_gathered_ones(tmp_path, uninterrupted):
 def test_micro_batches_give_the_same_update(tmp_path, uninterrupted):
     variables, _ = fit(tmp_path, [member()], parts=4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), variables, uninterrupted[1][0])
+
+
+def test_micro_batches_save_memory():
+    """What they are for: what a part needs besides parameters is given back before the next part."""
+
+    def temporary(parts: int) -> int:
+        table, rows = member().table, np.zeros(1024, np.int32)
+        made, bucket = trainer(rows=None, parts=parts), BUCKETS[-1]
+        arguments = (made.init(member().keys()[0], None), made.no_sums(), member().keys()[1], table)
+        loaded = made.placement.load([table], [Slots(rows, np.ones(1024, np.float32), bucket)])
+        return made.step.lower(*arguments, loaded, bucket).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(16) < temporary(1) / 4
 
 
 def test_patience_stops_each_replica_by_itself(tmp_path):
