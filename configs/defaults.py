@@ -34,6 +34,9 @@ def defaults() -> ConfigDict:
     config.data.unknown = "token"  # unknown tokens become <unk>; skip: they are left out
     config.data.buckets = (16, 32, 64)  # lengths that batches are padded to; longer texts are cut to the last
 
+    config.model = ConfigDict()  # what research/<paper>.py explains; each paper's first configuration lists the fields
+    config.optimizer = ConfigDict()  # what research/optimizers.py has for its `name`
+
     config.word_vectors = ConfigDict()
     config.word_vectors.path = ""  # word2vec (text or binary), GloVe or fastText file; empty: random vectors
     config.word_vectors.unknown = "uniform"  # how vectors of words that it lacks are drawn: uniform or gaussian

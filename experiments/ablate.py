@@ -19,10 +19,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.report import read_json
+from experiments.files import read_json, write_json, write_text
 from experiments.statistics import holm, paired_difference, summary
 from experiments.tables import ablation_table, headline_split, time_text
-from experiments.workdir import write_json
 from research.errors import ConfigError
 
 BASELINE = "baseline"
@@ -198,7 +197,8 @@ def finished(plan: Plan, workdir: Path) -> dict[str, dict[int, dict]]:
     """The results that lie in a study's folder: variant -> seed -> result, both in order."""
     cells: dict[str, dict[int, dict]] = {}
     for name in plan.variants:
-        paths = {int(p.parent.name[5:]): p for p in workdir.glob(f"{name}/seed_*/result.json")}
+        found = {p.parent.name.removeprefix("seed_"): p for p in workdir.glob(f"{name}/seed_*/result.json")}
+        paths = {int(seed): path for seed, path in found.items() if seed.isdigit()}
         if paths:
             needed = ("metrics", "params", "seconds", "data", "environment")
             cells[name] = {seed: read_json(paths[seed], needed) for seed in sorted(paths)}
@@ -277,13 +277,6 @@ def _command(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> str:
     return shlex.join(words + [f"--config.{override}" for override in plan.overrides])
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` on a neighbour of `path` that then takes its place, so that no reader sees half a file."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")  # the suffix tells Matplotlib the format
-    write(part)
-    part.replace(path)
-
-
 def write_study(plan: Plan, workdir: Path) -> None:
     """Writes `ablation.json`, and once there are cells `ablation.md` and `ablation.png`."""
     from experiments.plots import ablation_plot
@@ -292,8 +285,10 @@ def write_study(plan: Plan, workdir: Path) -> None:
     write_json(workdir / "ablation.json", study)
     if study["rows"]:
         table = f"# Ablations of {plan.study.paper}\n\n{ablation_table(study)}"
-        write_atomically(workdir / "ablation.md", lambda path: path.write_text(table, encoding="utf-8"))
-        write_atomically(workdir / "ablation.png", partial(ablation_plot, study))
+        write_text(workdir / "ablation.md", table)
+        part = workdir / ".ablation.part.png"  # whose suffix tells Matplotlib the format
+        ablation_plot(study, part)
+        part.replace(workdir / "ablation.png")
 
 
 def run_study(

@@ -9,7 +9,6 @@ answered), `runners_up` (the next best, with `question`, `answer` and `score`) a
 `runners_up` begins with the best.
 """
 
-import codecs
 import contextlib
 import dataclasses
 import json
@@ -23,8 +22,8 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from experiments import cli
+from experiments.files import read_json
 from experiments.predict import NOT_UTF8, Run, read_blocks, record_of
-from experiments.workdir import read_json
 from research.corpora.reading import read_text
 from research.errors import ConfigError, DataError
 from research.retrieval import RECALL, Reranker, best, combined, make_recall
@@ -52,9 +51,6 @@ class Faq:
 
 def read_faq(path: Path) -> Faq:
     """The file of `--faq`; DataError with the line that is wrong."""
-    with contextlib.suppress(OSError):  # of which `read_text` says more
-        if not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip():
-            raise DataError(f"{path}: the file is empty; {LINE}")
     lines = read_text(path, utf8_only=True).removesuffix("\n").split("\n")
     known: dict[str, tuple[int, str]] = {}
     repeated = []

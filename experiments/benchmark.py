@@ -22,7 +22,7 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.environment import environment
-from experiments.workdir import write_json
+from experiments.files import write_json
 from research.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -136,12 +136,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=15, help="turns of every framework (default: 15)")
     parser.add_argument("--steps", type=int, help="steps a turn (default: what suits the kind of work, 1 to 20)")
     parser.add_argument("--kinds", default="", help="kinds of work: names or patterns with commas (default: all)")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures; side_by_side draws FILE.png beside it")
+    figures = "JSON file for the figures; side_by_side draws FILE.png beside it"
+    parser.add_argument("--output", type=cli.output_file, metavar="FILE.json", help=figures)
     flags = parser.parse_args(argv)
     if flags.rounds < 1 or (flags.steps is not None and flags.steps < 1):
         raise ConfigError("--rounds and --steps must be at least 1")
-    if flags.output and not flags.output.parent.is_dir():
-        raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     paper = importlib.import_module(f"experiments.benchmarks.{flags.paper}")
     asked = chosen(paper.KINDS, flags.kinds)
     without = importlib.util.find_spec("torch") is None

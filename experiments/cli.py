@@ -4,12 +4,12 @@ import argparse
 import ast
 import contextlib
 import ctypes
-import difflib
 import errno
 import itertools
 import os
 import re
 import runpy
+import shlex
 import signal
 import sys
 import traceback
@@ -19,7 +19,8 @@ from typing import NoReturn
 
 from ml_collections import ConfigDict
 
-from research.errors import ConfigError, DataError
+from configs.defaults import defaults, matching_defaults, translation_defaults
+from research.errors import ConfigError, DataError, check_fields, nearest
 
 DONE, BAD_CONFIG, BAD_DATA, INTERRUPTED = 0, 2, 3, 75
 
@@ -31,7 +32,8 @@ OVERRIDES = """overrides:
   --config.SECTION.FIELD=VALUE replaces a field of the configuration, for example
     --config.train.epochs=3  --config.model.kernel_sizes=2,3,4  --config.data.corpus=glue/sst2
     --config.data.buckets="(12,10),(24,20)"  --config.data.more_tests=test_2017_flickr,test_2018_flickr
-  configs/defaults.py explains the fields that all runs have, research/<paper>.py those of the model."""
+  configs/defaults.py explains the fields that all runs have, research/<paper>.py those of the model,
+  research/optimizers.py those of the optimiser."""
 
 
 COLUMN_WISE = ("data.buckets",)  # an entry of these may also be a tuple: a number for each text column
@@ -67,6 +69,25 @@ def parser(program: str, description: str, epilog: str = "") -> argparse.Argumen
     return made
 
 
+def output_file(text: str) -> Path:
+    """The type of a flag that names a file to write: refused before the work is done where it could not be."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder; name a file in it")
+    return path
+
+
+def command(program: str, argv: Sequence[str]) -> str:
+    """The command of a program as its result records it: without the folders of the machine."""
+    words, local = ["python", "-m", f"experiments.{program}"], ("--data_dir", "--manual_dir")
+    for before, word in zip(["", *argv], argv):
+        if before not in local and word.partition("=")[0] not in local:
+            words.append(word)
+    return shlex.join(words)
+
+
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Takes every `--config.a.b=value` (or `--config.a.b value`) out of the arguments, as `a.b=value`."""
     rest, overrides, arguments = [], [], iter(argv)
@@ -89,7 +110,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     `model.dropout=0.3` applied; ConfigError with file and line, or with the nearest valid name."""
     if not Path(path).is_file():
         known = sorted(str(p) for p in Path("configs").glob("*/*.py"))
-        raise ConfigError(f"config file {path} does not exist{_nearest(path, known)}")
+        raise ConfigError(f"config file {path} does not exist{nearest(path, known)}")
     try:
         get_config = runpy.run_path(path).get("get_config")
         if get_config is None:
@@ -106,10 +127,26 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise ConfigError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {message}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not an ml_collections.ConfigDict")
+    _check_sections(config, path)
     for override in overrides:
         name, _, text = override.partition("=")
         set_field(config, name, text)
     return config
+
+
+DEFAULTS = {"classification": defaults, "matching": matching_defaults, "translation": translation_defaults}
+
+
+def _check_sections(config: ConfigDict, path: str) -> None:
+    """ConfigError unless a configuration has the fields that its task has in configs/defaults.py, and no other. What
+    stands in `model` and `optimizer` is the paper's and the optimiser's to check."""
+    if config.get("task") not in DEFAULTS:
+        raise ConfigError(f"{path}: task: '{config.get('task')}' is none of {', '.join(DEFAULTS)}")
+    own = lambda names: [name for name in names if not name.startswith(("model.", "optimizer."))]
+    check_fields(own(flatten(config)), own(flatten(DEFAULTS[config.task]())), path)
+    for section in ("model", "optimizer"):
+        if not isinstance(config.get(section), ConfigDict) or not config[section]:
+            raise ConfigError(f"{path}: get_config() sets no fields of {section}")
 
 
 def set_field(config: ConfigDict, name: str, text: str) -> None:
@@ -120,7 +157,7 @@ def set_field(config: ConfigDict, name: str, text: str) -> None:
             raise ConfigError(
                 f"--config.{name}: is a section; name a field in it, such as {name}.{next(iter(config[name]))}"
             )
-        raise ConfigError(f"--config.{name}: there is no such field{_nearest(name, list(fields))}")
+        raise ConfigError(f"--config.{name}: there is no such field{nearest(name, list(fields))}")
     section, _, field = name.rpartition(".")
     holder = config
     for part in filter(None, section.split(".")):
@@ -182,14 +219,6 @@ def flatten(config: ConfigDict) -> dict:
     return flat
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean …?`, by the whole name or by its last part, or nothing."""
-    found = difflib.get_close_matches(name, known, 3, 0.6)
-    last = name.rpartition(".")[2]
-    found += [k for k in known if k.rpartition(".")[2] == last and k not in found]
-    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
-
-
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Within it, SIGTERM and Ctrl-C only make the function it gives return True; a second Ctrl-C ends at once."""
@@ -239,6 +268,13 @@ def set_up_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+USERS_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT),  # no room
+    *(errno.EACCES, errno.EPERM, errno.EROFS),  # no permission
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),  # no such path can be
+)
+
+
 def main(function: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Runs `function(arguments)`; a user's mistake becomes one line on standard error and an exit code."""
     name = Path(sys.argv[0]).stem
@@ -259,7 +295,7 @@ def main(function: Callable[[Sequence[str]], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM, errno.ENOTDIR):
+        if error.errno not in USERS_ERRORS:
             raise
         code = _say(name, f"{error.filename or 'output'}: {error.strerror}", BAD_CONFIG)
     sys.exit(code)

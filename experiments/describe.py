@@ -1,18 +1,16 @@
 """Builds the model of a configuration without its corpus, takes training steps on random tokens, and prints the
 number of parameters, the arithmetic of a step a token, and the time: what to know before a long run."""
 
-import shlex
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments import cli
 from experiments.environment import environment
+from experiments.files import write_json
 from experiments.steps import Steps
-from experiments.workdir import write_json
 from research.batches import Table, make_buckets
 from research.codecs import SUBWORDS, tokenizers
 from research.errors import ConfigError
@@ -68,10 +66,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--rows", type=int, default=2, help="rows of the batch, of the longest bucket (default: 2)")
     parser.add_argument("--vocabulary", type=int, default=0, help="entries, where the corpus decides")
     parser.add_argument("--classes", type=int, default=0, help="classes, of classification and matching")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--output", type=cli.output_file, help="JSON file for the figures")
     flags = parser.parse_args(arguments)
-    if flags.output and not flags.output.parent.is_dir():
-        raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     if flags.rows < 1:
         raise ConfigError("--rows must be at least 1")
     config = cli.load_config(flags.config, overrides)
@@ -85,8 +81,8 @@ def main(argv: Sequence[str]) -> None:
     print(f"one step of {found['tokens']:,} tokens: {found['seconds']:.2f} s on {jax.devices()[0].device_kind}")
     print(f"loss of a fresh model: {found['loss']:.2f} nats")
     if flags.output:
-        command = shlex.join(["python", "-m", "experiments.describe", *argv])
-        write_json(flags.output, {"config": flags.config, "command": command, **found, "environment": environment()})
+        record = {"config": flags.config, "command": cli.command("describe", argv)}
+        write_json(flags.output, {**record, **found, "environment": environment()})
 
 
 if __name__ == "__main__":

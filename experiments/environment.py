@@ -22,7 +22,7 @@ def environment() -> dict:
         "process_count": jax.process_count(),
         "cpu": _cpu(),
         "cores": _cores(),
-        "peak_memory_mib": _peak_memory(),
+        "peak_memory_mib": peak_memory(),
         **_commit(),
     }
 
@@ -47,8 +47,8 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def _peak_memory() -> int | None:
-    """Most resident memory of this process so far (Linux; getrusage would count a parent's before exec)."""
+def peak_memory() -> int | None:
+    """Most resident memory of this process so far, MiB (Linux; getrusage would count a parent's before exec)."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))

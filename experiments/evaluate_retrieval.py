@@ -14,7 +14,6 @@ Intervals are of the bootstrap over the queries; the difference from recall alon
 """
 
 import dataclasses
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,9 @@ from tqdm import tqdm
 from experiments import cli
 from experiments.answer import Finder, matching_run
 from experiments.environment import environment
+from experiments.files import read_json, write_json
 from experiments.predict import Run
 from experiments.tables import order_name, orders_table
-from experiments.workdir import read_json, write_json
 from research import datasets
 from research.codecs import roles
 from research.corpora import Corpus
@@ -97,7 +96,8 @@ def retrieval_tasks(
 
     def among(task: Retrieval, size: int) -> Retrieval:
         known = set(task.queries)
-        return task.among((second for first, second, label in train if label == 0 or first not in known), size)
+        same = {second for first, second, label in train if label == 1 and first in known}
+        return task.among((second for _, second, _ in train if second not in same), size)
 
     test = among(Retrieval.of_pairs(pairs["test"]), candidates)
     dev = among(Retrieval.of_pairs(pairs["dev"]), len(test.candidates))
@@ -211,15 +211,13 @@ def main(argv: Sequence[str]) -> None:
         default=0,
         help="fill up to so many with second texts of the training part (default: 0, those of the test split)",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="also writes the numbers there")
+    parser.add_argument("--output", type=cli.output_file, metavar="FILE.json", help="also writes the numbers there")
     flags = parser.parse_args(argv)
     if flags.k < 1:
         raise ConfigError(f"--k must be at least 1, got {flags.k}")
     for name in ("queries", "candidates"):
         if (count := getattr(flags, name)) < 0:
             raise ConfigError(f"--{name} must be at least 0, got {count}")
-    if flags.output and not flags.output.parent.is_dir():
-        raise ConfigError(f"--output {flags.output}: there is no folder {flags.output.parent}")
     cli.set_up_jax()
     run = matching_run(flags.workdir)
     corpus = load_corpus(run, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
@@ -230,8 +228,8 @@ def main(argv: Sequence[str]) -> None:
     if flags.output:
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         record = {"paper": run.config.paper, "config": read_json(flags.workdir / "result.json")["config"]}
-        command = shlex.join(["python", "-m", "experiments.evaluate_retrieval", *argv])
-        write_json(flags.output, {**record, "command": command, **result, "data": facts, "environment": environment()})
+        record |= {"command": cli.command("evaluate_retrieval", argv), **result, "data": facts}
+        write_json(flags.output, record | {"environment": environment()})
 
 
 if __name__ == "__main__":

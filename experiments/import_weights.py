@@ -33,10 +33,11 @@ import jax
 
 from experiments import cli
 from experiments.environment import environment
+from experiments.files import write_json
 from experiments.formats.esim_pytorch import esim_pytorch
 from experiments.formats.fairseq_fconv import fairseq_fconv
 from experiments.formats.state import Imported
-from experiments.workdir import nested, write_json
+from experiments.workdir import nested
 from research.checkpoints import save_arrays
 from research.codecs import digest, save_codecs
 from research.corpora.reading import sha256

@@ -31,8 +31,9 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments import cli
+from experiments.files import read_json
 from experiments.plots import attention_plot
-from experiments.workdir import decode_options, read_json
+from experiments.workdir import RECORD_KEYS, decode_options
 from research import translation
 from research.batches import Table, longer, make_buckets
 from research.checkpoints import load_arrays
@@ -55,7 +56,7 @@ def record_of(workdir: Path) -> dict:
     """What config.json says of the finished run in `workdir`; ConfigError where there is none."""
     if not (workdir / "result.json").is_file():
         raise ConfigError(f"--workdir {workdir}: holds no finished run; finish it with python -m experiments.run")
-    return read_json(workdir / "config.json")
+    return read_json(workdir / "config.json", RECORD_KEYS)
 
 
 class Run:
@@ -99,14 +100,22 @@ class Labeller:
 
     def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
         """One object a line; `first` is the number of the first line."""
-        texts = [line.decode("utf-8", errors="replace") for line in lines]
-        parts = [self._parts(text, number) for number, text in enumerate(texts, first)]
-        tokens = {role: [self._tokens(role, *each) for each in enumerate(parts, first)] for role in self.codecs}
+        parts, tokens, wrong = [], {role: [] for role in self.codecs}, None
+        for number, line in enumerate(lines, first):
+            try:
+                part = self._parts(line.decode("utf-8", errors="replace"), number)
+                words = {role: self._tokens(role, number, part) for role in self.codecs}
+            except DataError as error:  # ends the program, after the lines before
+                wrong = error
+                break
+            parts.append(part)
+            for role in self.codecs:
+                tokens[role].append(words[role])
         ids = {
             role: [codec.vocabulary.encode(words, skip=codec.skip) for words in tokens[role]]
             for role, codec in self.codecs.items()
         }
-        found = self.probabilities(ids)
+        found = self.probabilities(ids) if parts else []
         for place, (line, part, row) in enumerate(zip(lines, parts, found)):
             warnings = [] if _is_utf8(line) else [NOT_UTF8]
             record = {"line": first + place, **part, "label": None}
@@ -124,6 +133,8 @@ class Labeller:
                 words = any(codec.own(tokens[role][place]) for role, codec in self.codecs.items())
                 warnings.append("no known token to classify" if words else "no token to classify")
             yield record | _warning(warnings)
+        if wrong is not None:
+            raise wrong
 
     @staticmethod
     def _has_token(codec: Words, tokens: Sequence[str]) -> bool:
@@ -280,15 +291,14 @@ def main(argv: Sequence[str]) -> None:
         "--dictionary", metavar="FILE", help="lines of source word, tab, target word, for --replace_unknown"
     )
     parser.add_argument("--prefix", metavar="TEXT", help="text that every translation begins with")
-    parser.add_argument(
-        "--attention", type=Path, metavar="FILE.png", help="draw where the translation of the first line looks"
-    )
+    drawing = "draw where the translation of the first line looks"
+    parser.add_argument("--attention", type=cli.output_file, metavar="FILE.png", help=drawing)
     parser.add_argument("--replica", type=int, default=0, help="which of the run's models to use (default: 0)")
     flags = parser.parse_args(arguments)
     if overrides:
         raise ConfigError(f"--config.{overrides[0]}: predict takes its configuration from the workdir")
-    if flags.attention and (flags.attention.suffix != ".png" or not flags.attention.parent.is_dir()):
-        raise ConfigError(f"--attention {flags.attention}: name a .png file in a folder that exists")
+    if flags.attention and flags.attention.suffix != ".png":
+        raise ConfigError(f"--attention {flags.attention}: name a .png file")
     cli.set_up_jax()
     run = Run(flags.workdir, flags.replica)
     predictor = _predictor(run, flags)

@@ -2,7 +2,6 @@
 committed result files: python -m experiments.report."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import cli
+from experiments.files import read_json
 from experiments.statistics import summary
 from experiments.tables import (
     METRICS,
@@ -44,28 +44,6 @@ MARKER = re.compile(r"<!-- (results|ablation|benchmark|describe|retrieval):(begi
 
 
 # Reading
-
-
-def read_json(path: Path, keys: Sequence[str]) -> dict:
-    """A JSON object with at least `keys`.
-
-    Raises:
-        DataError: the file is unreadable, no JSON object, or lacks a key.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8; delete the file and run its command again") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); delete the file and run its command again"
-        ) from error
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise DataError(f"{path}: no key {', '.join(map(repr, missing))}; delete the file and run its command again")
-    return content
 
 
 def read_result(path: Path, paper: str) -> dict:
@@ -214,7 +192,7 @@ def compare(workdirs: Sequence[Path], split: str) -> str:
         paths = [workdir / "replica_00" / f"{split}.{kind}.txt" for kind in ("translations", "references")]
         if not all(path.is_file() for path in paths):
             raise ConfigError(f"--compare {workdir}: holds no finished run of translation with split '{split}'")
-        translations, theirs = (path.read_text(encoding="utf-8").split("\n")[:-1] for path in paths)
+        translations, theirs = (path.read_bytes().decode().split("\n")[:-1] for path in paths)
         if references not in (None, theirs) or len(translations) != len(theirs):
             raise DataError(f"{paths[1]}: not the references of {workdirs[0]}; compare runs on the same split")
         systems[str(workdir)], references = translations, theirs

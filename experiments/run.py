@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+import re
 import shutil
 import sys
 import time
@@ -20,11 +21,13 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.workdir import Workdir, decode_options, is_leader, write_text
+from experiments.files import write_text
+from experiments.workdir import Workdir, decode_options, is_leader
 from research import datasets, translation
 from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
 from research.codecs import digest, holds_codecs, load_codecs, save_codecs
+from research.corpora.reading import sha256
 from research.decoding import Search
 from research.errors import ConfigError
 from research.evaluation import EachExample
@@ -198,6 +201,11 @@ def group_size(config: ConfigDict) -> int:
         raise ConfigError(
             "train.replicas_together = yes works on one host; on several, replicas train one after another"
         )
+    if choice == "yes" and config.train.batch_tokens:
+        raise ConfigError(
+            "train.replicas_together = yes needs train.batch_tokens = 0: of batches by tokens, replicas together would "
+            "take the most rows and the greatest length at each place"
+        )
     accelerated = jax.default_backend() != "cpu" and jax.process_count() == 1
     together = choice == "yes" or (choice == "auto" and accelerated and not config.train.batch_tokens)
     return config.replicas * config.folds if together else 1
@@ -250,7 +258,10 @@ def run(
             placing=(size, config.train.parallel, config.train.stream, config.train.micro_batches),
         )
         vectors = word_vectors(config, data, quiet)
-        folder.start(corpus, sizes, [digest(d.codecs) for d in data], digest_of(vectors))
+        dictionary = config.decode.dictionary if options is not None else ""
+        digests = {"vocabularies": [digest(d.codecs) for d in data], "word_vectors": digest_of(vectors)}
+        digests |= {"dictionary": sha256(Path(dictionary)) if dictionary else ""}
+        folder.start(corpus, sizes, **digests)
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
         for first in range(0, total, size):
             numbers = range(first, first + size)
@@ -259,9 +270,8 @@ def run(
                     folder.replica(n).mkdir(exist_ok=True)
                     if is_leader():
                         save_codecs(data[n % config.folds].codecs, folder.replica(n), config)
-                        if options is not None and config.decode.dictionary:
-                            copy = decode_options(config, folder.replica(n)).dictionary
-                            shutil.copyfile(config.decode.dictionary, copy)
+                        if dictionary:
+                            shutil.copyfile(dictionary, decode_options(config, folder.replica(n)).dictionary)
                 members = [_member(config, data, sizes, vectors, n) for n in numbers]
                 _train(trainer, settings, members, folder, numbers, data[0], quiet)
         params = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes(task, prepared.buckets[-1])["params"]))
@@ -329,6 +339,8 @@ def _train(
             best, progress = trainer.fit(
                 members, settings, checkpoints=checkpoints, reporter=console, should_stop=should_stop
             )
+        if should_stop():  # after the last step
+            raise Stopped(progress.step)
         trained, tables = time.monotonic(), [m.table for m in members]
         scored = [{name: places for name, places in m.splits.items() if name != "train"} for m in members]
         scores = trainer.evaluator.final(best, tables, scored)
@@ -416,22 +428,19 @@ def show(result: dict) -> None:
 
 def join_hosts(text: str) -> None:
     """Makes this process one of several of the same run."""
-    if text == "auto":
-        try:
-            jax.distributed.initialize()
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"--distributed auto: JAX finds no cluster here ({str(error).splitlines()[0]})"
-            ) from error
-        return
+    hosts = {}
+    if text != "auto":
+        match = re.fullmatch(r"(\S+:\d+),(\d+),(\d+)", text)
+        if match is None:
+            raise ConfigError(f"--distributed {text}: write auto or ADDRESS:PORT,COUNT,NUMBER")
+        hosts = {"coordinator_address": match[1], "num_processes": int(match[2]), "process_id": int(match[3])}
+        if not hosts["process_id"] < hosts["num_processes"]:
+            raise ConfigError(f"--distributed {text}: hosts are numbered 0 to {hosts['num_processes'] - 1}")
     try:
-        address, count, number = text.split(",")
-        count, number = int(count), int(number)
-    except ValueError as error:
-        raise ConfigError(f"--distributed {text}: write auto or ADDRESS:PORT,COUNT,NUMBER") from error
-    if not 0 <= number < count:
-        raise ConfigError(f"--distributed {text}: hosts are numbered 0 to {count - 1}")
-    jax.distributed.initialize(address, num_processes=count, process_id=number)
+        jax.distributed.initialize(**hosts)
+    except (ValueError, RuntimeError) as error:
+        what = "JAX cannot join the others" if hosts else "JAX finds no cluster here"
+        raise ConfigError(f"--distributed {text}: {what} ({str(error).splitlines()[0]})") from error
 
 
 def main(argv: Sequence[str]) -> None:

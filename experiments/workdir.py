@@ -11,7 +11,6 @@ result.json              closes the run
 
 import errno
 import fcntl
-import json
 import os
 import shlex
 import shutil
@@ -23,23 +22,14 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.environment import environment
+from experiments.files import read_json, write_json
 from experiments.statistics import summary
 from research.corpora import Corpus
 from research.errors import ConfigError, DataError
 
-
-def write_json(path: Path, content: dict) -> None:
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Writes `content` so that `path` holds either the old or the new text, never half of it."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+RECORD_KEYS = ("config", "corpus", "version", "digest", "label_names", "vocabulary")
+"""Of a run's config.json."""
+REMEDY = "remove the workdir and run again, or choose another"
 
 
 def decode_options(config: ConfigDict, replica: Path) -> ConfigDict:
@@ -53,13 +43,6 @@ def decode_options(config: ConfigDict, replica: Path) -> ConfigDict:
 def is_leader() -> bool:
     """Whether this is the host that writes what all hosts know."""
     return jax.process_index() == 0
-
-
-def read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); remove the workdir and run again") from error
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
@@ -99,7 +82,7 @@ class Workdir:
         try:
             self._refuse_other_config()
             if (self.path / "result.json").is_file():
-                self.result = read_json(self.path / "result.json")
+                self.result = read_json(self.path / "result.json", remedy=REMEDY)
         except (ConfigError, DataError):
             self._unlock()
             raise
@@ -134,10 +117,7 @@ class Workdir:
         path = self.path / "config.json"
         if not path.is_file() or not any(self.path.glob("replica_*")):
             return None
-        record = read_json(path)
-        if not isinstance(record, dict) or not {"config", "corpus", "digest"} <= record.keys():
-            raise ConfigError(f"--workdir {self.path}: its config.json is not of a run; choose another workdir")
-        return record
+        return read_json(path, RECORD_KEYS, remedy=REMEDY)
 
     def _refuse_other_config(self) -> None:
         if (record := self._record()) is None:
@@ -157,15 +137,24 @@ class Workdir:
         """Whether training has begun in it."""
         return self._record() is not None
 
-    def start(self, corpus: Corpus, sizes: Mapping[str, int], vocabularies: Sequence[str], vectors_digest: str) -> None:
-        """Records what the run is, or refuses to go on with another corpus, other vocabularies (digests, one a fold) or
-        other word vectors (DataError)."""
+    def start(
+        self,
+        corpus: Corpus,
+        sizes: Mapping[str, int],
+        *,
+        vocabularies: Sequence[str],
+        word_vectors: str,
+        dictionary: str,
+    ) -> None:
+        """Records what the run is, or refuses to go on with another corpus, other vocabularies (one a fold), other word
+        vectors or another dictionary (DataError). The last three by their digests."""
         record = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
-        record |= {"word_vectors": vectors_digest, "label_names": list(corpus.label_names), "vocabulary": dict(sizes)}
-        record |= {"vocabularies": " ".join(vocabularies)}
+        record |= {"word_vectors": word_vectors, "label_names": list(corpus.label_names), "vocabulary": dict(sizes)}
+        record |= {"vocabularies": " ".join(vocabularies), "dictionary": dictionary}
         if (old := self._record()) is None:
             self.write(self.path / "config.json", {**self.command, **record, "config": nested(self.config)})
         checked = {"digest": f"corpus {corpus.name}", "vocabularies": "vocabulary", "word_vectors": "word vectors"}
+        checked |= {"dictionary": "decode.dictionary"}
         for name, what in checked.items():
             if old is not None and old.get(name) != record[name]:
                 raise DataError(
@@ -192,7 +181,7 @@ class Workdir:
     def finish(self, *, params: int, data: dict, seconds: float) -> dict:
         """Writes `result.json` from all replicas' metrics, and removes their checkpoints."""
         replicas = self.config.replicas * self.config.folds
-        records = [read_json(self.replica(n) / "metrics.json") for n in range(replicas)]
+        records = [read_json(self.replica(n) / "metrics.json", remedy=REMEDY) for n in range(replicas)]
         splits = records[0]["metrics"]
         metrics = {
             split: {

@@ -225,6 +225,8 @@ def tokenizers(config) -> dict[str, str]:
         fields["target"] = "target_tokenizer"
     kinds = {role: config.data[field] for role, field in fields.items()}
     for role, kind in kinds.items():
+        if kind in SUBWORDS and config.task != "translation":
+            raise ConfigError(f"data.{fields[role]}: {kind} splits words into subwords, which only translation does")
         if kind == "clean_str" and config.task == "translation":
             raise ConfigError(
                 f"data.{fields[role]}: clean_str drops all but English letters, digits and few marks, so that "
@@ -290,6 +292,7 @@ def _codec_path(folder: Path, role: str, config) -> Path:
 
 
 def save_codecs(codecs: Mapping[str, Codec], folder: Path, config) -> None:
+    """Writes each role's vocabulary or sentencepiece model into `folder`, under names that `config` decides."""
     for role, codec in codecs.items():
         _codec_path(folder, role, config).write_bytes(codec.content())
 
@@ -300,6 +303,7 @@ def digest(codecs: Mapping[str, Codec]) -> str:
 
 
 def holds_codecs(folder: Path, config) -> bool:
+    """Whether `save_codecs` has written all of them there."""
     return all(_codec_path(folder, role, config).is_file() for role in tokenizers(config))
 
 

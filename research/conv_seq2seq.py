@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from research.errors import ConfigError
+from research.errors import ConfigError, check_fields
 from research.layers import Dropout, attention_bias, dot_product_attention, flat_dot_general, places
 
 TASKS = ("translation",)
@@ -122,6 +122,7 @@ class Linear(nn.Module):
             self.g = self.param("g", lambda key: jnp.linalg.norm(self.v, axis=0))
 
     def weight(self) -> Float[Array, "n m"]:
+        """W."""
         return self.v * (self.g / jnp.linalg.norm(self.v, axis=0)) if self.shape.norm == "weight" else self.v
 
     def __call__(self, x: Float[Array, "*B n"]) -> Float[Array, "*B m"]:
@@ -160,6 +161,7 @@ class Block(nn.Module):
         return self.gate(windows(self.dropout(x, rows), segments, before, kernel - 1 - before))
 
     def gate(self, window: Float[Array, "*B KC"]) -> Float[Array, "*B C2"]:
+        """v([A B]) of what a kernel sees (`windows`)."""
         y = self.convolution(window)
         a, b = jnp.split(y, 2, axis=-1) if self.shape.gate in ("glu", "tanh") else (y, None)
         return GATES[self.shape.gate](a, b)
@@ -302,9 +304,10 @@ class ConvSeq2Seq(nn.Module):
             )
 
     def encode(
-        self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows=None
+        self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Int[Array, " B"] | None = None
     ) -> tuple[Float[Array, "B S F"], Float[Array, "B S F"]]:
-        """The memory: keys z and values (z + e) √0.5."""
+        """The memory: keys z and values (z + e) √0.5. rows: places in the whole batch while training, None in
+        evaluation."""
         self._check_length(source.shape[1])
         e = self.embed_source(source, places(segments), rows)
         x = self.enter_encoder(e)
@@ -313,7 +316,14 @@ class ConvSeq2Seq(nn.Module):
         z = scale_gradient(self.leave_encoder(x), 1.0 / max(1, len(self.attention)))
         return z, self.shape.sum(z, e)
 
-    def decode(self, memory, source_segments, target: Int[Array, "B T"], segments, rows=None) -> Float[Array, "B T O"]:
+    def decode(
+        self,
+        memory: tuple[Float[Array, "B S F"], Float[Array, "B S F"]],
+        source_segments: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        segments: Int[Array, "B T"],
+        rows: Int[Array, " B"] | None = None,
+    ) -> Float[Array, "B T O"]:
         """The decoder's output at every position, from the tokens before it: `target` begins with <s>."""
         self._check_length(target.shape[1])
         g = self.embed_target(target, places(segments), rows)
@@ -330,7 +340,15 @@ class ConvSeq2Seq(nn.Module):
             return seen[-1]
         return self.gather[len(seen) - 2](jnp.concatenate(seen, axis=-1))
 
-    def __call__(self, source, source_segments, target, target_segments, rows=None) -> Float[Array, "B T O"]:
+    def __call__(
+        self,
+        source: Int[Array, "B S"],
+        source_segments: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        target_segments: Int[Array, "B T"],
+        rows: Int[Array, " B"] | None = None,
+    ) -> Float[Array, "B T O"]:
+        """`encode`, then `decode`."""
         if self.is_initializing():
             self.readout()  # has its parameters made
         memory = self.encode(source, source_segments, rows)
@@ -370,6 +388,9 @@ class ConvSeq2Seq(nn.Module):
 
 def make_model(config, *, source_size: int, target_size: int, max_length: int) -> ConvSeq2Seq:
     """The model of `config.model`; ConfigError where a field cannot be."""
+    rest = ("output", "source_positions", "target_positions", "max_length", "dense")
+    own = (*Shape.__dataclass_fields__, *rest, "encoder", "decoder", "attention")
+    check_fields(config, own, "research/conv_seq2seq.py", "model")
     choices = {
         "gate": tuple(GATES),
         "norm": ("weight", "layer", "none"),
@@ -400,6 +421,5 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
     if max_length > config.max_length and (config.source_positions or config.target_positions):
         raise ConfigError(f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}")
     fields = {name: config[name] for name in Shape.__dataclass_fields__}
-    rest = {name: config[name] for name in ("output", "source_positions", "target_positions", "max_length", "dense")}
-    sizes = {"source_size": source_size, "target_size": target_size}
-    return ConvSeq2Seq(**sizes, **stacks, **rest, attention=attention, shape=Shape(**fields))
+    options = {name: config[name] for name in rest} | {"source_size": source_size, "target_size": target_size}
+    return ConvSeq2Seq(**options, **stacks, attention=attention, shape=Shape(**fields))

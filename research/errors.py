@@ -1,5 +1,8 @@
 """The two mistakes a user can make. The programs turn each into one line on standard error and an exit code."""
 
+import difflib
+from collections.abc import Collection
+
 
 class ConfigError(ValueError):
     """The command or the configuration asks for something that cannot be run (exit code 2)."""
@@ -10,3 +13,21 @@ class DataError(ValueError):
 
     The message names the file and, where there is one, the line, and says what to do about it.
     """
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """`; did you mean …?`, by the whole dotted name or by its last part, or nothing."""
+    found = difflib.get_close_matches(name, known, 3, 0.6)
+    last = name.rpartition(".")[2]
+    found += [k for k in known if k.rpartition(".")[2] == last and k not in found]
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
+
+
+def check_fields(given: Collection[str], wanted: Collection[str], where: str, section: str = "") -> None:
+    """ConfigError where the fields of a configuration, or of its `section`, are not the ones `wanted`. where: what
+    wants them, for the message."""
+    given, wanted = ([f"{section}.{name}".lstrip(".") for name in names] for names in (given, sorted(wanted)))
+    if missing := [name for name in wanted if name not in given]:
+        raise ConfigError(f"{where} needs {', '.join(missing)}, which the configuration does not have")
+    if unknown := [name for name in given if name not in wanted]:
+        raise ConfigError(f"{where} has no field {unknown[0]}{nearest(unknown[0], wanted)}")

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research import siamese
-from research.errors import ConfigError
-from research.layers import Dropout, WordVectors, flat_dot_general, length_mask, masked_max, masked_mean, masked_softmax
+from research.errors import ConfigError, check_fields
+from research.layers import Dropout, WordVectors, flat_dot_general, length_mask, masked_max, masked_mean
 from research.recurrence import BiLSTM, TreeLSTM
 from research.text import NODE
 
@@ -36,8 +36,8 @@ def align(texts: Float[Array, "N L D"], mask: Bool[Array, "N L"], attention: str
     a, b = jnp.split(texts, 2)
     mask_a, mask_b = jnp.split(mask[:, None], 2)
     e = jnp.einsum("bid,bjd->bij", a, b)
-    to_a = masked_softmax(e, mask_b) @ b
-    to_b = masked_softmax(e.swapaxes(1, 2), mask_a) @ a
+    to_a = jax.nn.softmax(e, where=mask_b) @ b
+    to_b = jax.nn.softmax(e.swapaxes(1, 2), where=mask_a) @ a
     if attention == "premise":
         to_b = jnp.zeros_like(to_b)
     if attention == "hypothesis":
@@ -178,10 +178,15 @@ class HIM(nn.Module):
 
 def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> nn.Module:
     """The model of `config.model`; ConfigError where a field cannot be."""
-    if config.architecture in siamese.ARCHITECTURES:
+    architecture = config.get("architecture", ARCHITECTURES[0])
+    if architecture in siamese.ARCHITECTURES:
         return siamese.make_model(config, vocab_size=vocab_size, num_classes=num_classes, max_length=max_length)
+    if architecture not in ARCHITECTURES:
+        known = ", ".join((*ARCHITECTURES, *siamese.ARCHITECTURES))
+        raise ConfigError(f"model.architecture: '{architecture}' is none of {known}")
+    own = {"architecture", *ESIM.__dataclass_fields__} - {"vocab_size", "num_classes", "trees", "parent", "name"}
+    check_fields(config, own, f"model.architecture = {architecture}", "model")
     for name, choices in (
-        ("architecture", (*ARCHITECTURES, *siamese.ARCHITECTURES)),
         ("encoding", LAYERS),
         ("attention", ATTENTIONS),
         ("composition", LAYERS),

@@ -12,7 +12,7 @@ from research.parallel import Placement
 
 class EachExample:
     """`function(variables, batch)`, whose results begin with the batch axis, compiled once a bucket, over one or more
-    replicas."""
+    replicas. Fewer examples than `batch_size` make batches of the next power of two."""
 
     def __init__(self, function: Callable, buckets: Sequence[Lengths], batch_size: int, replicas: int = 1):
         self.buckets, self.batch_size = tuple(buckets), batch_size
@@ -30,7 +30,9 @@ class EachExample:
 
         progress: called with the number of examples done since the last call."""
         parts = [t if i is None else jax.tree.map(lambda x, i=i: x[i], t) for t, i in zip(tables, chosen)]
-        options = {"buckets": self.buckets, "rows": self.batch_size, "seed": None}
+        most = max((len(part.labels) for part in parts), default=0)
+        rows = min(self.batch_size, 1 << max(0, most - 1).bit_length())  # a line that is typed is not computed 64 times
+        options = {"buckets": self.buckets, "rows": rows, "seed": None}
         found: list[list] = [[None] * len(part.labels) for part in parts]
         waiting: list[tuple[Sequence[Slots], PyTree]] = []
 
@@ -65,11 +67,6 @@ class Evaluator:
     ) -> list[np.ndarray]:
         """Predictions for the examples `chosen` (None: all) from each replica's table, in their order."""
         return [np.stack(rows) for rows in self._predict(variables, tables, chosen)]
-
-    def score(self, variables: PyTree, tables: Sequence[Table], chosen: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        """Each replica's metrics on the examples `chosen` from its table."""
-        labels = [table.labels[i] for table, i in zip(tables, chosen)]
-        return [self.task.score(p, y) for p, y in zip(self.predict(variables, tables, chosen), labels)]
 
     def final(
         self, variables: PyTree, tables: Sequence[Table], splits: Sequence[Mapping[str, np.ndarray]]

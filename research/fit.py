@@ -79,7 +79,10 @@ class Stopped(Exception):
 
 
 class Diverged(ConfigError):
-    """Loss or parameters are NaN or infinite."""
+    """Loss, parameters or predictions are NaN or infinite."""
+
+
+SMALLER = "try a smaller optimizer.learning_rate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +233,7 @@ class Trainer:
                 if evaluated:
                     break  # replicas may have stopped, and the epoch may be over
         progress.seconds = clock() - began
+        run.save(self, checkpoints)  # who is stopped while the run is scored has lost nothing
         progress.steps = np.atleast_1d(jax.device_get(placement.take(run.state).step)).tolist()
         checkpoints.wait()
         fixed = {name: x for name, x in placement.take(run.state).constants.items() if name not in run.best}
@@ -279,7 +283,10 @@ class Trainer:
         variables = (
             self.evaluator.placement.put(current.variables) if self.placement.mode == "pmap" else current.variables
         )
-        scores = self.evaluator.score(variables, [m.table for m in members], [m.splits["dev"] for m in members])
+        found = self.evaluator.predict(variables, [m.table for m in members], [m.splits["dev"] for m in members])
+        if not all(np.all(np.isfinite(one)) for one in found):
+            raise Diverged(f"NaN or infinity in the predictions of the dev split after step {progress.step}; {SMALLER}")
+        scores = [self.task.score(one, m.table.labels[m.splits["dev"]]) for one, m in zip(found, members)]
         shares, ended, used = [], list(progress.stopped), run.rates()
         place = settings.average - evaluations_left  # among the evaluations that are averaged
         for r, score in enumerate(scores):
@@ -362,7 +369,7 @@ class _Run:
             if bad or not np.all(np.isfinite(losses)):
                 raise Diverged(
                     f"NaN or infinity between steps {self.checked + 1} and {step}; first bad parameter: "
-                    f"{bad[0] if bad else 'none, the loss itself'}; try a smaller optimizer.learning_rate"
+                    f"{bad[0] if bad else 'none, the loss itself'}; {SMALLER}"
                 )
         self.checked = step
         return [float(x) for x in losses]

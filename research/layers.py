@@ -3,8 +3,6 @@
 Dimension letters: B sentences in the batch, L positions, D features.
 """
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,16 +23,6 @@ def masked_mean(x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Arr
     """Mean over the positions where `mask` holds; zero for a row without any."""
     total = jnp.sum(jnp.where(mask[..., None], x, 0.0), axis=1)
     return total / jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
-
-
-def masked_softmax(scores: Float[Array, "*batch L"], mask: Bool[Array, "*#batch L"]) -> Float[Array, "*batch L"]:
-    """Softmax over the last axis with scores outside `mask` at minus infinity, so that they get exactly zero weight
-    (multiplying the scores by the mask would leave them exp(0)). A row without any true entry is all zero."""
-    top = jnp.max(jnp.where(mask, scores, -jnp.inf), axis=-1, keepdims=True)
-    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
-    weights = jnp.where(mask, jnp.exp(jnp.where(mask, scores, 0.0) - top), 0.0)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    return weights / jnp.where(total == 0.0, 1.0, total)
 
 
 class WordVectors(nn.Module):
@@ -162,41 +150,3 @@ def dot_product_attention(
     scores = jnp.einsum("bthk,bshk->bhts", query, keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores * scale + bias)
     return jnp.einsum("bhts,bshw->bthw", weights.astype(values.dtype), values), weights
-
-
-def sinusoids(place: Int[Array, "*B"], size: int, *, interleaved: bool = True) -> Float[Array, "*B {size}"]:
-    """PE(pos, 2i) = sin(pos / 10000^(2i / size)) and PE(pos, 2i + 1) = cos of the same (Vaswani et al. 2017, section
-    3.5); not interleaved: all sines, then all cosines."""
-    frequency = jnp.exp(-math.log(10000.0) / size * jnp.arange(0, size, 2))
-    angle = place[..., None] * frequency
-    waves = [jnp.sin(angle), jnp.cos(angle)]
-    return jnp.stack(waves, -1).reshape(*place.shape, size) if interleaved else jnp.concatenate(waves, -1)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation over the positions where `mask` holds, with running moments for evaluation (collection
-    `moments`). The moments are those of the arrays it is given: micro-batches and pmap change them."""
-
-    momentum: float = 0.99
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*B D"], mask: Bool[Array, "*B"] | None, train: bool) -> Float[Array, "*B D"]:
-        size = x.shape[-1:]
-        scale, bias = (
-            self.param(name, fill, size)
-            for name, fill in (("scale", jax.nn.initializers.ones), ("bias", jax.nn.initializers.zeros))
-        )
-        mean = self.variable("moments", "mean", jnp.zeros, size)
-        variance = self.variable("moments", "variance", jnp.ones, size)
-        x = x.astype(jnp.float32)
-        if not train:
-            return (x - mean.value) * jax.lax.rsqrt(variance.value + self.epsilon) * scale + bias
-        mask = jnp.ones(x.shape[:-1], bool) if mask is None else mask
-        weight = mask[..., None] / jnp.maximum(jnp.sum(mask), 1)
-        axes = tuple(range(x.ndim - 1))
-        now = jnp.sum(x * weight, axes)
-        spread = jnp.sum(jnp.square(x - now) * weight, axes)
-        for kept, new in ((mean, now), (variance, spread)):
-            kept.value = self.momentum * kept.value + (1 - self.momentum) * jax.lax.stop_gradient(new)
-        return (x - now) * jax.lax.rsqrt(spread + self.epsilon) * scale + bias

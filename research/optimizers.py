@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from research.errors import ConfigError
+from research.errors import ConfigError, check_fields
 
 TABLE = "embedding"
 """Name of a parameter or constant that is looked up by token id, one row an id."""
@@ -37,7 +37,7 @@ def max_norm(limit: float, module: str = "softmax") -> optax.GradientTransformat
 
 
 FIELDS = {
-    "adadelta": ("learning_rate", "rho", "epsilon", "max_norm"),
+    "adadelta": ("learning_rate", "rho", "epsilon", "max_norm", "by_rows"),
     "adam": ("learning_rate", "beta1", "beta2", "epsilon", "warmup", "clip_norm", "anneal", "least_rate"),
     "nesterov": ("learning_rate", "momentum", "clip_norm", "anneal", "least_rate"),
 }
@@ -49,12 +49,7 @@ def make_optimizer(config, d_model: int = 1) -> optax.GradientTransformation:
     schedule."""
     if config.name not in FIELDS:
         raise ConfigError(f"optimizer.name: '{config.name}' is none of {', '.join(FIELDS)}")
-    if missing := [f"optimizer.{field}" for field in FIELDS[config.name] if field not in config]:
-        other = [name for name, fields in FIELDS.items() if all(field in config for field in fields)]
-        raise ConfigError(
-            f"optimizer.name = {config.name} needs {', '.join(missing)}; this configuration has those of "
-            f"{other[0] if other else 'no optimiser'}"
-        )
+    check_fields(config, ("name", *FIELDS[config.name]), f"optimizer.name = {config.name}", "optimizer")
     for name, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"optimizer.{name} must be a finite number, got {value}")
@@ -79,7 +74,7 @@ def _adadelta(config) -> optax.GradientTransformation:
 def row_decay(config) -> float | None:
     """Factor by which the accumulators of an idle table row shrink a step, where `config.optimizer` asks for updates of
     the touched rows alone (`by_rows`); None where every step updates whole tables."""
-    return config.rho if config.get("by_rows", False) else None
+    return config.rho if config.name == "adadelta" and config.by_rows else None
 
 
 def inverse_square_root(learning_rate: float, d_model: int, warmup: int) -> optax.Schedule:

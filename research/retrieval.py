@@ -44,6 +44,7 @@ class Bm25:
         self._count = len(texts)
 
     def scores(self, query: Tokens) -> Float[np.ndarray, " N"]:
+        """Of all texts, 0 and above; the higher the nearer, as of the other methods."""
         return self._index.get_scores(list(query)) if query else np.zeros(self._count)
 
 
@@ -57,6 +58,7 @@ class TfIdf:
         self._weights = self._terms.fit_transform(texts)
 
     def scores(self, query: Tokens) -> Float[np.ndarray, " N"]:
+        """Of all texts, from 0 to 1."""
         return (self._weights @ self._terms.transform([query]).T).toarray().ravel()
 
 
@@ -72,6 +74,7 @@ class MeanVectors:
         return np.float32(total / max(np.linalg.norm(total), 1e-30))
 
     def scores(self, query: Tokens) -> Float[np.ndarray, " N"]:
+        """Of all texts, from -1 to 1."""
         return self._directions @ self._direction(query)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from research.errors import ConfigError
+from research.errors import ConfigError, check_fields
 from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean
 from research.recurrence import BiLSTM
 from research.textcnn import convolve
@@ -84,6 +84,9 @@ def check(config, *sizes: str) -> None:
 
 def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> Siamese:
     """The model of `config.model`; ConfigError where a field cannot be."""
+    sizes = {"vocab_size": vocab_size, "num_classes": num_classes}
+    own = Siamese.__dataclass_fields__.keys() - {*sizes, "parent", "name"}
+    check_fields(config, own, f"model.architecture = {config.architecture}", "model")
     check(config, "embedding_dim", "hidden")
     if not config.kernel_sizes or not 1 <= min(config.kernel_sizes) <= max(config.kernel_sizes) <= max_length:
         raise ConfigError(
@@ -92,4 +95,4 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
         )
     if config.architecture == "cosine" and num_classes != 2:
         raise ConfigError(f"model.architecture = cosine is for two classes; the corpus has {num_classes}")
-    return Siamese(vocab_size=vocab_size, num_classes=num_classes, **config)
+    return Siamese(**sizes, **config)

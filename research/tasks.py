@@ -238,11 +238,9 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
 
 def _check_trees(config) -> None:
     """ConfigError unless texts have trees where the model reads trees, and there alone."""
-    architecture, tree = config.model.architecture, config.data.tree
+    architecture, tree = config.model.get("architecture", ""), config.data.tree
     reads = architecture in ("tree", "hybrid")
     if reads and not tree:
         raise ConfigError(f"model.architecture = {architecture} needs data.tree, parse or full")
     if tree and not reads:
         raise ConfigError(f"data.tree = {tree} is for the architectures tree and hybrid, not {architecture}")
-    if reads and config.optimizer.get("by_rows", False):  # renumbers ids, of which one means an inner node
-        raise ConfigError(f"optimizer.by_rows does not go with model.architecture = {architecture}")

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from research.errors import ConfigError
-from research.layers import Dropout, length_mask, masked_max, masked_mean, masked_softmax
+from research.errors import ConfigError, check_fields
+from research.layers import Dropout, length_mask, masked_max, masked_mean
 
 TASKS = ("classification",)
 """What `config.task` may be with this model."""
@@ -111,7 +111,7 @@ class SelfAttention(nn.Module):
     def __call__(self, c: Float[Array, "B W F"], mask: Bool[Array, "B W"]) -> Float[Array, "B W F"]:
         q, k, v = (nn.Dense(c.shape[-1], use_bias=False, name=name)(c) for name in ("query", "key", "value"))
         scores = q @ k.swapaxes(1, 2) / math.sqrt(c.shape[-1])
-        return c + masked_softmax(scores, mask[:, None, :]) @ v
+        return c + jax.nn.softmax(scores, where=mask[:, None, :]) @ v
 
 
 class TextCNN(nn.Module):
@@ -206,6 +206,9 @@ class TextCNN(nn.Module):
 
 def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> TextCNN:
     """The model of `config.model`; ConfigError where a field cannot be."""
+    sizes = {"vocab_size": vocab_size, "num_classes": num_classes, "max_length": max_length}
+    own = TextCNN.__dataclass_fields__.keys() - {*sizes, "parent", "name"}
+    check_fields(config, own, "research/textcnn.py", "model")
     for name, choices in (
         ("variant", VARIANTS),
         ("pooling", POOLINGS),
@@ -226,4 +229,4 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
             f"model.kernel_sizes: a window of {max(config.kernel_sizes)} words is longer than the longest sentence, "
             f"{max_length} words (the last of data.buckets)"
         )
-    return TextCNN(vocab_size=vocab_size, num_classes=num_classes, max_length=max_length, **config)
+    return TextCNN(**sizes, **config)

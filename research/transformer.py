@@ -12,6 +12,7 @@ decoder without memory that of GPT.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import flax.struct
@@ -19,15 +20,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from research.errors import ConfigError
+from research.errors import ConfigError, check_fields
 from research.layers import (
-    BatchNorm,
     Dropout,
     attention_bias,
     dot_product_attention,
     flat_dot_general,
     places,
-    sinusoids,
 )
 
 TASKS = ("translation",)
@@ -80,9 +79,13 @@ class MultiHeadAttention(nn.Module):
         return [y.reshape(*y.shape[:-1], self.shape.heads, -1) for y in jnp.split(found, ends[:-1], axis=-1)]
 
     def keys_values(self, memory: Float[Array, "*B S D"]) -> list[Float[Array, "*B S H K"]]:
+        """The memory's keys and values, of all heads, which `attend` takes: what a cache keeps."""
         return self._project(memory, "key", "value")
 
-    def attend(self, x: Float[Array, "B T D"], keys_values, bias: Bias) -> Float[Array, "B T D"]:
+    def attend(
+        self, x: Float[Array, "B T D"], keys_values: Sequence[Float[Array, "B S H K"]], bias: Bias
+    ) -> Float[Array, "B T D"]:
+        """MultiHead of the queries of `x` and of keys and values that are projected already."""
         return self._attend(*self._project(x, "query"), *keys_values, bias)
 
     def _attend(self, query, keys, values, bias: Bias) -> Float[Array, "B T D"]:
@@ -113,17 +116,18 @@ class FeedForward(nn.Module):
 
 
 class Normalization(nn.Module):
-    """Layer normalisation, in float32; batch normalisation over the real positions, or none, for the ablations."""
+    """Layer normalisation, in float32; batch normalisation over the real positions, or none, for the ablations. The
+    moments of batch normalisation are those of the arrays that it is given: micro-batches and pmap change them."""
 
     shape: Shape
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"], mask: Bool[Array, "*B"] | None, train: bool) -> Float[Array, "*B D"]:
-        kind = self.shape.norm
+        kind, options = self.shape.norm, {"epsilon": 1e-5, "use_fast_variance": False, "dtype": jnp.float32}
         if kind == "batch":
-            return BatchNorm(name="batch")(x, mask, train).astype(x.dtype)
-        layer = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="layer")
-        return x if kind == "none" else layer(x).astype(x.dtype)
+            norm = nn.BatchNorm(use_running_average=not train, name="batch", **options)
+            return norm(x, mask=None if mask is None else mask[..., None]).astype(x.dtype)
+        return x if kind == "none" else nn.LayerNorm(name="layer", **options)(x).astype(x.dtype)
 
 
 class Residual(nn.Module):
@@ -136,9 +140,11 @@ class Residual(nn.Module):
         self.norm, self.dropout = Normalization(self.shape), Dropout(self.shape.dropout, inverted=True)
 
     def enter(self, x: Float[Array, "*B D"], rows=None, mask=None) -> Float[Array, "*B D"]:
+        """What the sub-layer reads. rows: as of `Transformer.encode`; mask: real positions (*B), None for all."""
         return self.norm(x, mask, rows is not None) if self.shape.pre_norm else x
 
     def leave(self, x: Float[Array, "*B D"], y: Float[Array, "*B D"], rows=None, mask=None) -> Float[Array, "*B D"]:
+        """What the next one reads, from the input x and the sub-layer's output y."""
         y = self.dropout(y, rows)
         y = x + y if self.shape.residual else y
         return y if self.shape.pre_norm else self.norm(y, mask, rows is not None)
@@ -156,7 +162,10 @@ class Layer(nn.Module):
         if self.memory:
             self.memory_attention, self.around_memory = MultiHeadAttention(self.shape), Residual(self.shape)
 
-    def __call__(self, x, bias: Bias, memory=None, memory_bias=None, rows=None, mask=None) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], bias: Bias, memory=None, memory_bias=None, rows=None, mask=None
+    ) -> Float[Array, "B T D"]:
+        """memory: (B, S, D), which `memory_bias` says who sees. rows, mask: as of `Residual.enter`."""
         h = self.around_attention.enter(x, rows, mask)
         x = self.around_attention.leave(x, self.attention(h, bias), rows, mask)
         if self.memory:
@@ -198,17 +207,30 @@ class Stack(nn.Module):
     def _end(self, x, mask=None, train=False):
         return self.norm(x, mask, train) if self.shape.pre_norm else x
 
-    def __call__(self, x, bias: Bias, memory=None, memory_bias=None, rows=None, mask=None) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], bias: Bias, memory=None, memory_bias=None, rows=None, mask=None
+    ) -> Float[Array, "B T D"]:
+        """The arguments are those of `Layer`."""
         for layer in self.layers:
             x = layer(x, bias, memory, memory_bias, rows, mask)
         return self._end(x, mask, rows is not None)
 
-    def step(self, x: Float[Array, "B N D"], caches, position, memories=None, memory_bias=None):
+    def step(self, x: Float[Array, "B N D"], caches, position: Int[Array, ""], memories=None, memory_bias=None):
+        """All layers at one position, as `Layer.step`: the output (B, N, D) and the layers' new caches."""
         new = []
         for layer, cache, memory in zip(self.layers, caches, memories or [None] * self.size):
             x, cache = layer.step(x, cache, position, memory, memory_bias)
             new.append(cache)
         return self._end(x), new
+
+
+def sinusoids(place: Int[Array, "*B"], size: int, *, interleaved: bool = True) -> Float[Array, "*B {size}"]:
+    """PE(pos, 2i) = sin(pos / 10000^(2i / size)) and PE(pos, 2i + 1) = cos of the same (Vaswani et al. 2017, section
+    3.5); not interleaved: all sines, then all cosines."""
+    frequency = jnp.exp(-math.log(10000.0) / size * jnp.arange(0, size, 2))
+    angle = place[..., None] * frequency
+    waves = [jnp.sin(angle), jnp.cos(angle)]
+    return jnp.stack(waves, -1).reshape(*place.shape, size) if interleaved else jnp.concatenate(waves, -1)
 
 
 class Embedding(nn.Module):
@@ -268,14 +290,21 @@ class Transformer(nn.Module):
                 "learned positions; raise it, or use sinusoidal ones"
             )
 
-    def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows=None) -> Float[Array, "B S D"]:
+    def encode(
+        self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B S D"]:
         """The memory. rows: places in the whole batch while training, None in evaluation."""
         self._check_length(source.shape[1])
         x = self.embed_source(self.source_table, source, places(segments), rows)
         return self.encoder(x, attention_bias(segments, segments), rows=rows, mask=segments > 0)
 
     def decode(
-        self, memory: Float[Array, "B S D"], source_segments, target: Int[Array, "B T"], segments, rows=None
+        self,
+        memory: Float[Array, "B S D"],
+        source_segments: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        segments: Int[Array, "B T"],
+        rows: Int[Array, " B"] | None = None,
     ) -> Float[Array, "B T D"]:
         """The decoder's output at every position, from the tokens before it: `target` begins with <s>."""
         self._check_length(target.shape[1])
@@ -284,7 +313,15 @@ class Transformer(nn.Module):
         memory_bias = attention_bias(segments, source_segments)
         return self.decoder(x, bias, memory, memory_bias, rows, segments > 0)
 
-    def __call__(self, source, source_segments, target, target_segments, rows=None) -> Float[Array, "B T D"]:
+    def __call__(
+        self,
+        source: Int[Array, "B S"],
+        source_segments: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        target_segments: Int[Array, "B T"],
+        rows: Int[Array, " B"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """`encode`, then `decode`."""
         memory = self.encode(source, source_segments, rows)
         return self.decode(memory, source_segments, target, target_segments, rows)
 
@@ -314,6 +351,8 @@ class Transformer(nn.Module):
 
 def make_model(config, *, source_size: int, target_size: int, max_length: int) -> Transformer:
     """The model of `config.model`; ConfigError where a field cannot be."""
+    rest = ("layers", "positions", "share", "max_length")
+    check_fields(config, (*Shape.__dataclass_fields__, *rest), "research/transformer.py", "model")
     choices = {
         "norm": ("layer", "batch", "none"),
         "positions": ("sinusoidal", "concatenated", "learned", "none"),
@@ -340,5 +379,4 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
     if max_length > config.max_length and config.positions == "learned":
         raise ConfigError(f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}")
     fields = {name: config[name] for name in Shape.__dataclass_fields__}
-    rest = {name: config[name] for name in ("layers", "positions", "share", "max_length")}
-    return Transformer(source_size, target_size, shape=Shape(**fields), **rest)
+    return Transformer(source_size, target_size, shape=Shape(**fields), **{name: config[name] for name in rest})

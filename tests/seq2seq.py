@@ -27,7 +27,7 @@ def filled(module, *inputs, seed: int = 0, method=None):
     random = np.random.default_rng(seed)
 
     def draw(path, x):
-        positive = path[-1].key in ("scale", "variance")
+        positive = path[-1].key in ("scale", "var")
         drawn = random.uniform(0.5, 1.5, x.shape) if positive else random.normal(0, 0.5, x.shape)
         return jnp.asarray(drawn, jnp.float32)
 

@@ -25,11 +25,14 @@ from research.tasks import Task, make_task
 from research.text import Vocabulary
 
 CONFIG = """
-from ml_collections import ConfigDict
+from configs.defaults import defaults
 
 def get_config():
-    model = dict(width=3, rate=0.5, pool="max", k=1, sizes=(3, 4))
-    return ConfigDict(dict(paper="toy", seed=0, replicas=5, model=model))
+    config = defaults()
+    config.paper, config.replicas = "toy", 5
+    config.model = dict(width=3, rate=0.5, pool="max", k=1, sizes=(3, 4))
+    config.optimizer = dict(name="sgd")
+    return config
 """
 
 
@@ -200,7 +203,7 @@ def test_a_damaged_result_names_its_file(study, tmp_path):
     folder = tmp_path / "W"
     command(study, ["--workdir", str(folder), "--seeds", "1", "--variants", "width_2"], FakeRunner())
     (folder / "width_2" / "seed_0" / "result.json").write_text('{"metrics": ')
-    with pytest.raises(DataError, match=r"seed_0/result\.json, line 1: not valid JSON"):
+    with pytest.raises(DataError, match=r"seed_0/result\.json, line 1: damaged, not valid JSON"):
         command(study, ["--workdir", str(folder)], FakeRunner())
 
 
@@ -351,6 +354,14 @@ def test_every_variant_of_conv_seq2seq_changes_what_is_trained_or_searched(name)
 
 
 LCQMC = make_plan(esim.STUDY, "configs/esim/lcqmc_small.py", [])
+
+
+def test_trees_have_twice_as_many_nodes_as_words():
+    plan = make_plan(esim.STUDY, LCQMC.config, ["data.buckets=(12,10),(24,20)"])
+    assert plan.variants["tree_full"].changes["data.buckets"][1] == [[24, 20], [48, 40]]
+    assert LCQMC.variants["tree_full"].changes["data.buckets"][1] == [24, 32, 48, 96]
+
+
 OF_TEXTS = ("length_", "tokens_")
 
 

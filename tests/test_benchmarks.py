@@ -207,7 +207,7 @@ def test_bad_usage(timed, tmp_path):
     refused(2, r"--kinds: there is no ''", *command("--kinds", "train 16,"))
     for flag in ("--rounds", "--steps"):
         refused(2, r"--rounds and --steps must be at least 1", *command(flag, "0"))
-    refused(2, r"--output .*: there is no folder", *command("--output", tmp_path / "no" / "x.json"))
+    refused(2, r"--output: .*: there is no folder", *command("--output", tmp_path / "no" / "x.json"))
     assert not timed
 
 

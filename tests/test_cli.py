@@ -20,9 +20,12 @@ from unittest import mock
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import ablate, cli, import_weights, predict, report, run
+from experiments import ablate, cli, describe, import_weights, predict, report, run
 from experiments.ablations.textcnn import STUDY
+from research.codecs import roles
 from research.errors import ConfigError, DataError
+from research.optimizers import make_optimizer
+from research.tasks import make_task
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,6 +79,9 @@ def load(tmp_path, text: str) -> ConfigDict:
     return cli.load_config(str(path))
 
 
+OF_MR = "from configs.textcnn import mr\n\ndef get_config():\n    config = mr.get_config()\n    {}\n    return config\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -91,6 +97,13 @@ def load(tmp_path, text: str) -> ConfigDict:
         ("from ml_collections import ConfigDict\nConfigDict().nothing\n", r"mine\.py:2: AttributeError: "),
         ("def config():\n    pass\n", r"mine\.py: defines no function get_config\(\)$"),
         ("def get_config():\n    return {}\n", r"mine\.py: get_config\(\) returns dict, not an ml_collections\."),
+        (OF_MR.format("config.train.epoch = 1"), r"mine\.py has no field train\.epoch; did you mean train\.epochs"),
+        (OF_MR.format("config.replica = 1"), r"mine\.py has no field replica; did you mean replicas\?$"),
+        (OF_MR.format("del config.data.text"), r"mine\.py needs data\.text, which the configuration does not have$"),
+        (OF_MR.format("config.task = 'parsing'"), r"mine\.py: task: 'parsing' is none of classification, matching, tr"),
+        (OF_MR.format("del config.model"), r"mine\.py: get_config\(\) sets no fields of model$"),
+        (OF_MR.format("config.optimizer = {}"), r"mine\.py: get_config\(\) sets no fields of optimizer$"),
+        ("from ml_collections import ConfigDict as get_config\n", r"mine\.py: task: 'None' is none of"),
     ],
 )
 def test_a_config_file_with_a_mistake(tmp_path, text, message):
@@ -107,6 +120,45 @@ def test_an_unknown_config_file(monkeypatch):
         cli.load_config("configs/textcnn/nr.py")
     with pytest.raises(ConfigError, match=r"config file configs does not exist"):
         cli.load_config("configs")
+    refused(2, r"File name too long$", run.main, "--config", "x" * 300, "--workdir", "W")
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "message"),
+    [
+        (
+            "textcnn/mr",
+            "config.model.embeding_dim = 8",
+            "field model.embeding_dim; did you mean model.embedding_dim",
+        ),
+        ("textcnn/mr", "del config.model.filters", "research/textcnn.py needs model.filters, which"),
+        ("esim/lcqmc_small", "config.model.architecture = 'cosine'", "architecture = cosine needs model.kernel_sizes,"),
+        (
+            "esim/lcqmc_small",
+            "config.model.architecture = 'gru'",
+            "architecture: 'gru' is none of sequential, tree",
+        ),
+        ("esim/lcqmc_small_cosine", "config.model.architecture = 'sequential'", "sequential needs model.attention, mo"),
+        ("esim/lcqmc_small_cosine", "config.model.layers = 2", "architecture = cosine has no field model.layers"),
+        ("transformer/quickstart", "config.paper = 'conv_seq2seq'", "research/conv_seq2seq.py needs model.attention, "),
+        ("transformer/base", "config.model.d_v2 = 3", "research/transformer.py has no field model.d_v2; did you mean"),
+        ("conv_seq2seq/iwslt", "config.model.heads = 3", "research/conv_seq2seq.py has no field model.heads"),
+        ("transformer/base", "config.optimizer.by_rows = True", "optimizer.name = adam has no field optimizer.by_rows"),
+    ],
+)
+def test_fields_of_the_model_and_the_optimiser(tmp_path, name, own, message):
+    """What a user's own configuration file has too much or too little."""
+    paper, run_name = name.split("/")
+    text = OF_MR.replace("configs.textcnn import mr", f"configs.{paper} import {run_name} as mr")
+    config = load(tmp_path, text.format(own))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_optimizer(config.optimizer)
+        make_task(config, sizes=dict.fromkeys(roles(config), 50), num_classes=2)
+
+
+def test_the_recorded_command_has_no_folder_of_the_machine():
+    words = ["--workdir", "runs/x", "--manual_dir", "/home/me/raw", "--data_dir=/data", "--k", "5"]
+    assert cli.command("describe", words) == "python -m experiments.describe --workdir runs/x --k 5"
 
 
 # --- overrides
@@ -373,6 +425,9 @@ def test_programs_are_modules_to_run(name):
     main.assert_called_once()
 
 
+RUN, BPE = ["--config", MR, "--workdir", "W"], ["--config", MR, "--config.data.tokenizer=bpe"]
+
+
 @pytest.mark.parametrize(
     ("program", "argv", "message"),
     [
@@ -387,6 +442,22 @@ def test_programs_are_modules_to_run(name):
             run.main,
             ["--config", MR, "--config.train.epochs", "--workdir", "W"],
             r"--config\.train\.epochs: needs a value",
+        ),
+        (
+            run.main,
+            [*RUN, "--distributed", "foo,1,0"],
+            r"--distributed foo,1,0: write auto or ADDRESS:PORT,COUNT",
+        ),
+        (run.main, [*RUN, "--distributed", "a:1,2,2"], r"--distributed a:1,2,2: hosts are numbered 0 to 1"),
+        (
+            describe.main,
+            ["--config", MR, "--output", "configs"],
+            r"argument --output: configs: is a folder; name a",
+        ),
+        (
+            describe.main,
+            [*BPE, "--vocabulary", "9", "--classes", "2"],
+            r"data\.tokenizer: bpe splits words into sub",
         ),
         (predict.main, ["--workdir", "W", "--replica", "one"], r"argument --replica: invalid int value: 'one'"),
         (predict.main, ["--workdir", "W", "--config.seed=1"], r"predict takes its configuration from the workdir"),

@@ -13,7 +13,7 @@ from configs.esim import snli
 from research.batches import Batch
 from research.errors import ConfigError
 from research.esim import ESIM, HIM, align, leaves, make_model
-from research.layers import masked_softmax
+from research.layers import length_mask
 from research.tasks import Classification
 from research.text import NODE
 from tests.test_recurrence import random_values
@@ -161,6 +161,26 @@ def test_every_option_changes_the_output(options):
     assert np.abs(np.asarray(a - b)).max() > 1e-3
 
 
+MASK = length_mask(jnp.array([3, 1, 0]), 4)
+
+
+@pytest.mark.parametrize("shift", [0.0, -1e4, 1e4])
+def test_no_weight_lies_outside_of_the_mask_however_low_the_true_scores(shift):
+    scores = jnp.array([[1.0, 2.0, 3.0, 50.0]] * 3) + shift
+    weights = jax.nn.softmax(scores, where=MASK)
+    inside = np.exp([-2.0, -1.0, 0.0])
+    np.testing.assert_allclose(weights[0], [*(inside / inside.sum()), 0.0], rtol=1e-5)
+    np.testing.assert_array_equal(weights[1:], [[1, 0, 0, 0], [0, 0, 0, 0]])
+    multiplied = jax.nn.softmax(scores * MASK)  # the mistake that this function is there to avoid
+    if shift < 0:
+        assert multiplied[0, 3] > 0.99
+
+
+def test_a_text_without_words_has_finite_gradients():
+    gradient = jax.grad(lambda s: jnp.sum(jax.nn.softmax(s, where=MASK) ** 2))(jnp.ones((3, 4)) * 1e4)
+    assert np.all(np.isfinite(gradient)) and np.all(gradient[2] == 0)
+
+
 def test_a_score_multiplied_by_the_mask_is_wrong():
     """Of very negative scores the padding's, exp(0), is the largest: nothing of the real words is left."""
     scores, mask = jnp.array([[-100.0, -101.0, 3.0]]), jnp.array([[True, True, False]])
@@ -168,7 +188,7 @@ def test_a_score_multiplied_by_the_mask_is_wrong():
     multiplied /= jnp.sum(multiplied, axis=-1, keepdims=True) + 1e-13  # as in the public reimplementation
     assert float(multiplied.sum()) < 1e-9
     wanted = np.exp([0.0, -1.0]) / np.exp([0.0, -1.0]).sum()
-    np.testing.assert_allclose(masked_softmax(scores, mask), [[*wanted, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(jax.nn.softmax(scores, where=mask), [[*wanted, 0.0]], rtol=1e-6)
     # and so in the model: a and b point away from one another
     texts = jnp.array([[[10.0, 0.0], [0.0, 10.0], [1.0, 1.0]], [[-10.0, 0.0], [-10.0, -1.0], [5.0, 5.0]]])
     mask = jnp.array([[True, True, False]] * 2)

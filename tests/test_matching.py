@@ -1,6 +1,7 @@
 """Pairs of texts from raw files to predictions: the task, what a run reads, and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,9 +97,11 @@ def test_predict_labels_pairs_in_order(bench, tmp_path):
 
 @pytest.mark.parametrize(("line", "columns"), [("甲", 1), ("甲\t乙\tsame", 3)])
 def test_predict_refuses_what_is_no_pair(bench, tmp_path, line, columns):
-    (tmp_path / "pairs.txt").write_text(f"甲\t乙\n{line}\n", encoding="utf-8")
+    (tmp_path / "pairs.txt").write_text(f"甲\t乙\n{line}\n乙\t甲\n", encoding="utf-8")
+    outcome = call(predict.main, "--workdir", bench / "W", "--input", tmp_path / "pairs.txt")
     message = rf"^run: line 2: {columns} columns; a pair is two texts with a tab between them: '甲"
-    refused(3, message, predict.main, "--workdir", bench / "W", "--input", tmp_path / "pairs.txt")
+    assert outcome.code == 3 and re.search(message, outcome.err)
+    assert [json.loads(text)["line"] for text in outcome.out.splitlines()] == [1]  # what stands before is answered
 
 
 def test_predict_has_no_options_of_translation(bench):
@@ -204,7 +207,7 @@ def test_trees_are_trained_and_predicted(parses, tmp_path, architecture):
     assert size == 2 + 4 + (architecture != "sequential")  # <pad>, <unk>, four words, and the inner nodes of trees
     (tmp_path / "pairs.txt").write_text("( 甲 ( likes 乙 ) )\t丙\n( 甲\t丙\n", encoding="utf-8")
     outcome = call(predict.main, "--workdir", parses / architecture, "--input", tmp_path / "pairs.txt")
-    assert (outcome.code, outcome.out) == (3, "")
+    assert (outcome.code, outcome.out.count("\n")) == (3, 1)
     assert outcome.err == (  # `call` names every program so
         "run: line 2: premise: column 1: this bracket is never closed; this run reads binarised parses\n"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments import plots
-from experiments.ablate import write_atomically
+from experiments.files import write_text
 from experiments.plots import length_plot
 from experiments.report import fill, main
 from experiments.statistics import summary
@@ -289,8 +289,9 @@ def test_costs_by_length_are_drawn_whatever_was_timed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"mr\.json, line 1: not valid JSON"),
-        ("[]", "no key 'paper'"),
+        ("{", r"mr\.json, line 1: damaged, not valid JSON"),
+        ("[]", r"mr\.json: damaged, no JSON object"),
+        ("{}", "no key 'paper'"),
         ({k: v for k, v in result("mr").items() if k != "seconds"}, r"mr\.json: no key 'seconds'"),
         (result("mr", paper="esim"), "a result of paper 'esim' in the folder of 'toy'"),
         (result("mr", config="configs/toy/gone.py"), r"configs/toy/gone\.py: no such configuration"),
@@ -355,14 +356,14 @@ def test_small_formats(root):
     assert published(root, "configs/toy/other.py") == {}
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "ablation.md"
-    path.write_text("old")
+    write_text(path, "old")
 
-    def half(part: Path) -> None:
-        part.write_text("ne")
+    def full(descriptor: int) -> None:
         raise OSError("no space left")
 
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        write_atomically(path, half)
+        write_text(path, "new")
     assert path.read_text() == "old"

@@ -205,6 +205,7 @@ def test_pairs_as_retrieval():
 def test_the_dev_queries_have_as_many_candidates_and_no_partner_among_them():
     dev, test = [("a", "b", 1), ("c", "d", 0)], [(f"q{n}", f"s{n}", 1) for n in range(5)]
     train = [("a", "x", 1), ("a", "y", 0), ("c", "z", 1), ("q0", "w", 1), ("e", "v", 0)]
+    train.append(("f", "x", 0))  # of another question, but "a" asks the same as "x"
     for tasks in [retrieval_tasks({"train": train, "dev": dev, "test": test}, count, 5) for count in (0, 9)]:
         assert tasks["test"] == Retrieval.of_pairs(test) and tasks["dev"].queries == ["a"]
         assert tasks["dev"].candidates[:2] == ["b", "d"] and len(tasks["dev"].candidates) == 5
@@ -497,8 +498,8 @@ def test_lines_of_a_pipe_are_answered_when_they_come(trained, faq):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"faq\.txt: the file is empty; write lines of question, tab, answer$"),
-        (b"\xef\xbb\xbf \n", r"faq\.txt: the file is empty; write"),
+        (b"", r"faq\.txt: the file is empty; replace it$"),
+        (b"\xef\xbb\xbf \n", r"faq\.txt: the file is empty"),
         ("甲\t一\n乙\n".encode(), r"faq\.txt:2: 1 columns; write lines of question, tab, answer$"),
         ("甲\t一\n乙\t \n".encode(), r"faq\.txt:2: the answer is empty; write"),
         ("\t一\n".encode(), r"faq\.txt:1: the question is empty; write"),
@@ -546,7 +547,8 @@ def test_bad_usage(trained, faq, tmp_path):
     evaluate = (evaluate_retrieval.main, "--workdir", trained / "W")
     refused(2, "--k must be at least 1, got -3", *evaluate, "--k", "-3")
     refused(2, "--queries must be at least 0, got -1", *evaluate, "--queries", "-1")
-    refused(2, "--output .*nothing/x.json: there is no folder", *evaluate, "--output", tmp_path / "nothing" / "x.json")
+    refused(2, "--output: .*nothing/x.json: there is no folder", *evaluate, "--output", tmp_path / "nothing" / "x.json")
+    refused(2, "--output: .*: is a folder; name a file in it", *evaluate, "--output", tmp_path)
 
 
 def test_a_workdir_without_a_finished_run(trained, faq, tmp_path):

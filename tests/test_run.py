@@ -29,6 +29,8 @@ from experiments.ablations.textcnn import STUDY
 from research import checkpoints
 from research.checkpoints import load_arrays
 from research.corpora import classification
+from research.evaluation import Evaluator
+from research.fit import Trainer
 from tests.test_cli import ROOT, Outcome, call, refused
 from tests.test_corpora import point_to
 
@@ -420,10 +422,38 @@ def test_ctrl_c_outside_of_training_says_what_is_kept(stopped, monkeypatch):
         bench.refused(75, r"run: interrupted before there was anything to save$", bench.root / "V", EAGER)
 
 
+def test_a_run_that_is_stopped_while_it_is_scored_has_kept_its_training(bench, finished, tmp_path, monkeypatch):
+    """Also one that is shorter than the least time between two checkpoints."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "final", interrupt)
+        outcome = call(run.main, *bench.arguments(tmp_path / "W"))
+    assert outcome.code == 75 and outcome.err.endswith("from what is kept: the checkpoint of step 192\n")
+    assert bench.run(tmp_path / "W")["metrics"] == result_of(finished)["metrics"]
+
+
+def test_a_signal_after_the_last_step_is_not_lost(bench, finished, tmp_path, monkeypatch):
+    real = Trainer.fit
+
+    def fit(*arguments, **named):
+        found = real(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", fit)
+        outcome = call(run.main, *bench.arguments(tmp_path / "W"))
+    assert outcome.code == 75 and "run: stopped after step 192 of training, saved in" in outcome.err
+    assert bench.run(tmp_path / "W")["metrics"] == result_of(finished)["metrics"]
+
+
 def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
     """Stopped in the second of six replicas: the first is not trained again, the numbers are those of a whole run."""
     changes, folder = CROSS | EAGER, tmp_path / "W"
-    monkeypatch.setattr(cli, "stop_signals", functools.partial(stop_after, 16))  # replicas have 15 steps
+    monkeypatch.setattr(cli, "stop_signals", functools.partial(stop_after, 17))  # replicas have 15 steps
 
     def ends(*_, **__):
         raise KeyboardInterrupt
@@ -459,6 +489,10 @@ def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
         ({"train.checkpoint_seconds": "nan"}, r"train\.checkpoint_seconds must be at least 0, got nan"),
         ({"train.parallel": "gpu"}, r"train\.parallel: 'gpu' is neither jit nor pmap$"),
         ({"train.replicas_together": "maybe"}, r"train\.replicas_together: 'maybe' is none of auto, yes, no$"),
+        (
+            {"train.replicas_together": "yes", "train.batch_tokens": 90},
+            r"train\.replicas_together = yes needs train\.batch_tokens = 0",
+        ),
         ({"train.monitor": "acuracy"}, r"train\.monitor: 'acuracy' is none of .*accuracy, macro_f1, loss, f1, auc$"),
         ({"model.filters": 0}, r"model\.filters must be at least 1"),
         ({"model.filters": -4}, r"model\.filters must be at least 1, got -4"),
@@ -736,9 +770,9 @@ def test_a_read_only_disk(bench, mount):
 def test_a_workdir_of_something_else(bench, tmp_path, content):
     (tmp_path / "W" / "replica_00").mkdir(parents=True)
     (tmp_path / "W" / "config.json").write_text(content)
-    bench.refused(2, r"W: its config\.json is not of a run; choose another workdir", tmp_path / "W")
+    bench.refused(3, r"config\.json: (no key .*|damaged, no JSON object); remove the workdir and run", tmp_path / "W")
     (tmp_path / "W" / "config.json").write_text("{")
-    bench.refused(3, r"config\.json: damaged \(.*\); remove the workdir and run again", tmp_path / "W")
+    bench.refused(3, r"config\.json.*: damaged.*; remove the workdir and run again", tmp_path / "W")
 
 
 def test_a_disk_that_is_full_from_the_start(bench, mount):

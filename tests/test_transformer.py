@@ -13,7 +13,7 @@ import pytest
 from configs.transformer import base, big, table3_base
 from research.batches import make_buckets
 from research.errors import ConfigError
-from research.layers import attention_bias, dot_product_attention, length_mask, places, shift_right, sinusoids
+from research.layers import attention_bias, dot_product_attention, length_mask, places, shift_right
 from research.tasks import Translation
 from research.text import BOS
 from research.transformer import (
@@ -26,6 +26,7 @@ from research.transformer import (
     Stack,
     Transformer,
     make_model,
+    sinusoids,
 )
 from tests.seq2seq import (
     BUCKET,
@@ -572,16 +573,16 @@ def test_batch_normalisation_by_hand():
     module = Normalization(shape(norm="batch"))
     x, mask = 2.0 + normal(3, 5, 8), REAL
     values = filled(module, x, mask, False)
-    params, before = double(values["params"])["batch"], double(values["moments"])["batch"]
+    params, before = double(values["params"])["batch"], double(values["batch_stats"])["batch"]
     apply = lambda x, mean, variance: (x - mean) / np.sqrt(variance + 1e-5) * params["scale"] + params["bias"]
-    found, changed = module.apply(values, x, mask, True, mutable=["moments"])
+    found, changed = module.apply(values, x, mask, True, mutable=["batch_stats"])
     mean, variance = double(x)[mask].mean(0), double(x)[mask].var(0)
     np.testing.assert_allclose(found, apply(x, mean, variance), rtol=1e-4, atol=1e-5)
-    after = changed["moments"]["batch"]
+    after = changed["batch_stats"]["batch"]
     np.testing.assert_allclose(after["mean"], 0.99 * before["mean"] + 0.01 * mean, rtol=1e-5)
-    np.testing.assert_allclose(after["variance"], 0.99 * before["variance"] + 0.01 * variance, rtol=1e-5)
+    np.testing.assert_allclose(after["var"], 0.99 * before["var"] + 0.01 * variance, rtol=1e-5)
     evaluated = module.apply({**values, **changed}, x, mask, False)
-    np.testing.assert_allclose(evaluated, apply(x, *double((after["mean"], after["variance"]))), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(evaluated, apply(x, *double((after["mean"], after["var"]))), rtol=1e-4, atol=1e-5)
 
 
 def test_batch_normalisation_in_training_and_evaluation():
@@ -589,17 +590,17 @@ def test_batch_normalisation_in_training_and_evaluation():
     net = model(norm="batch")
     task = Translation(net)
     started = jax.jit(lambda: task.init(KEY, BUCKET))()
-    assert set(started) == {"params", "moments"}
-    moments = jax.tree_util.tree_leaves_with_path(started["moments"])
+    assert set(started) == {"params", "batch_stats"}
+    moments = jax.tree_util.tree_leaves_with_path(started["batch_stats"])
     assert len(moments) == 2 * (2 + 3)
-    assert all((x == (path[-1].key == "variance")).all() for path, x in moments)
+    assert all((x == (path[-1].key == "var")).all() for path, x in moments)
 
     values, examples = variables(net), (sentences(4, 2, 3), sentences(3, 4, 1, seed=1))
     tight = make_buckets((4,), ("source", "target"))[0]
     loss, predict = jax.jit(task.loss), jax.jit(task.predict)
     total, (weight, changed) = loss(values, batch(*examples, bucket=tight), KEY)
     assert weight == 8.0
-    assert all((a != b).all() for a, b in zip(*map(jax.tree.leaves, (changed["moments"], values["moments"]))))
+    assert all((a != b).all() for a, b in zip(*map(jax.tree.leaves, (changed["batch_stats"], values["batch_stats"]))))
     more, (_, again) = loss(values, batch(*examples), KEY)
     np.testing.assert_allclose(more, total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), again, changed)

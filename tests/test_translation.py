@@ -238,8 +238,8 @@ def test_bad_usage_of_predict(finished, tmp_path):
     (tmp_path / "empty").write_text("\na\n")
     arguments = ("--workdir", finished, "--input", tmp_path / "empty", "--attention", tmp_path / "x.png")
     refused(3, r"the first line has 0 tokens; 1 to 100", predict.main, *arguments)
-    for path in (tmp_path / "no" / "x.png", tmp_path / "x.gif"):
-        refused(2, r"name a \.png file in a folder", predict.main, "--workdir", finished, "--attention", path)
+    for name, message in {"no/x.png": "there is no folder", "x.gif": r"name a \.png file"}.items():
+        refused(2, message, predict.main, "--workdir", finished, "--attention", tmp_path / name)
 
 
 def damaged(finished: Path, tmp_path: Path) -> Path:
@@ -344,6 +344,11 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
         "--split",
         "other",
     )
+    for folder in (finished, tmp_path / "V"):  # "\r" within a line is text
+        copy = shutil.copytree(folder, tmp_path / f"carriage {folder.name}") / "replica_00"
+        for name in ("test.references.txt", "test.translations.txt"):
+            (copy / name).write_bytes((copy / name).read_bytes().replace(b" ", b"\r", 1))
+    assert call(report.main, "--compare", *sorted(tmp_path.glob("carriage *"))).code == 0
     (tmp_path / "V" / "replica_00" / "test.references.txt").write_text("x\n" * 21)
     refused(3, r"not the references of", report.main, "--compare", finished, tmp_path / "V")
 
@@ -379,7 +384,7 @@ def test_a_configuration_is_described_without_its_corpus(tmp_path):
     assert stored["flops_per_token"] == 6 * (products + attention)
     table = tables.describe_table([stored], "../")
     assert "[transformer/base](../configs/transformer/base.py)" in table and f"| {params:,} |" in table
-    refused(2, r"--output .*there is no folder", describe.main, *words, "--output", tmp_path / "no" / "x.json")
+    refused(2, r"--output: .*there is no folder", describe.main, *words, "--output", tmp_path / "no" / "x.json")
     refused(2, r"--vocabulary: this configuration's", describe.main, "--config", QUICKSTART)
     refused(2, r"--classes: say how many", describe.main, "--config", "configs/textcnn/mr.py")
     refused(2, r"--rows must be at least 1", describe.main, *words, "--rows", "0")

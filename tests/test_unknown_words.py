@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -225,6 +226,16 @@ def replacing(root) -> Path:
 def plain(root) -> Path:
     """A run of a Transformer without."""
     return trained(root, "transformer", {})
+
+
+def test_a_run_does_not_go_on_with_another_dictionary(replacing, root, tmp_path):
+    folder = Path(shutil.copytree(replacing, tmp_path / "W"))
+    (folder / "result.json").unlink()
+    (root / "words.tsv").write_text("test3\tvier\n")
+    fields = {"decode.replace_unknown": True, "decode.dictionary": root / "words.tsv"}
+    message = r"its run was started on other data \(decode\.dictionary, digest \w{12}, now \w{12}\)"
+    refused(3, message, run.main, *arguments(root, "conv_seq2seq", folder, fields))
+    (root / "words.tsv").unlink()
 
 
 def translated(workdir: Path, tmp_path: Path, content: str, *flags) -> list[str]:

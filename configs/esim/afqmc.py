@@ -7,6 +7,7 @@ public labels.
 Command:   python -m experiments.run --config configs/esim/afqmc.py \
                --workdir runs/esim/afqmc
 Needs:     train.txt and dev.txt in <manual_dir>/afqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

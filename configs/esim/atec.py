@@ -4,6 +4,7 @@ cross-validation, since there is no test part.
 Command:   python -m experiments.run --config configs/esim/atec.py \
                --workdir runs/esim/atec
 Needs:     atec_nlp_sim_train.csv (and atec_nlp_sim_train_add.csv) in <manual_dir>/atec
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

@@ -3,6 +3,7 @@ r"""ESIM on LCQMC with the corpus's own splits, by characters, random vectors.
 Command:   python -m experiments.run --config configs/esim/lcqmc.py \
                --workdir runs/esim/lcqmc
 Needs:     train.txt, dev.txt and test.txt in <manual_dir>/lcqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

@@ -5,6 +5,7 @@ Trained on test.txt (a tenth of it is the dev part), tested on dev.txt: not the 
 Command:   python -m experiments.run --config configs/esim/lcqmc_small.py \
                --workdir runs/esim/lcqmc_small
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 Note:      train.txt (238,766 pairs) is not at hand; data.train=train, data.dev=validation, data.test=test is the
            corpus's own split.

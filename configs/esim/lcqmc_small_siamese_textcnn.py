@@ -4,6 +4,7 @@ without attention between the texts (research/siamese.py).
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_siamese_textcnn.py \
                --workdir runs/esim/lcqmc_small_siamese_textcnn
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """

@@ -4,6 +4,7 @@ first 10 of a question count, embeddings of 100, hidden layers of 128, dropout 0
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_taught_10.py \
                --workdir runs/esim/lcqmc_small_taught_10
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """

@@ -3,6 +3,7 @@ r"""The form of ESIM that Chinese courses teach, with the first 32 characters of
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_taught_32.py \
                --workdir runs/esim/lcqmc_small_taught_32
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """

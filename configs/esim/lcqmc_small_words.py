@@ -3,6 +3,7 @@ r"""ESIM on the part of LCQMC that is at hand, by jieba's words, random vectors,
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_words.py \
                --workdir runs/esim/lcqmc_small_words
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
+Paper:     none: not one of its corpora
 Ours:      not measured
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """

@@ -3,6 +3,7 @@ r"""ESIM on the Chinese part of PAWS-X: paraphrases in which word overlap mislea
 Command:   python -m experiments.run --config configs/esim/paws_x_zh.py \
                --workdir runs/esim/paws_x_zh
 Needs:     the corpus through TFDS (paws_x_wiki/zh)
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

@@ -7,6 +7,7 @@ something to train the vector of unknown words on.
 Command:   python -m experiments.run --config configs/esim/sick.py \
                --workdir runs/esim/sick
 Needs:     SICK_train.txt, SICK_trial.txt and SICK_test_annotated.txt in <manual_dir>/sick
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

@@ -3,7 +3,7 @@ r"""ESIM of Chen et al. 2017 on SNLI, the paper's hyperparameters (section 4); t
 Command:   python -m experiments.run --config configs/esim/snli.py \
                --workdir runs/esim/snli --config.word_vectors.path=glove.840B.300d.txt
 Needs:     the corpus through TFDS (549,367 labelled pairs), GloVe 840B; pairs without a label are left out
-Paper:     88.0 (table 1, row 16)
+Paper:     88.0 (Table 1, row 16)
 Ours:      not measured
 """
 

@@ -3,7 +3,7 @@ r"""The Hybrid Inference Model of Chen et al. 2017 on SNLI: ESIM and the syntact
 Command:   python -m experiments.run --config configs/esim/snli_him.py \
                --workdir runs/esim/snli_him --config.word_vectors.path=glove.840B.300d.txt
 Needs:     snli_1.0_train.jsonl, snli_1.0_dev.jsonl and snli_1.0_test.jsonl in <manual_dir>/snli_parses, GloVe 840B
-Paper:     88.6 (table 1, row 17)
+Paper:     88.6 (Table 1, row 17)
 Ours:      not measured
 """
 

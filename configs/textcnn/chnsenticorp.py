@@ -3,6 +3,7 @@ r"""TextCNN with random vectors on Chinese hotel reviews (ChnSentiCorp) by words
 Command:   python -m experiments.run --config configs/textcnn/chnsenticorp.py \
                --workdir runs/textcnn/chnsenticorp
 Needs:     ChnSentiCorp_htl_all.csv (downloaded, or put into <manual_dir>/chnsenticorp)
+Paper:     none: not one of its corpora
 Ours:      not measured
 """
 

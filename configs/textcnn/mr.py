@@ -3,7 +3,7 @@ r"""CNN-rand of Kim 2014 on movie reviews (MR), 10-fold cross-validation, the pa
 Command:   python -m experiments.run --config configs/textcnn/mr.py \
                --workdir runs/textcnn/mr
 Needs:     rt-polarity.pos and rt-polarity.neg (downloaded, or put into <manual_dir>/mr)
-Paper:     76.1 (table 2, CNN-rand)
+Paper:     76.1 (Table 2, CNN-rand)
 Ours:      accuracy 76.01 ± 1.08 (n = 10); 12 min 55 s on AMD EPYC, 2 cores
 """
 

@@ -6,6 +6,8 @@ Negation, intensity and before/now decide. A bag of words is right half of the t
 words sees what a negation belongs to.
 
 Command:   python -m experiments.run --config configs/textcnn/quickstart.py --workdir runs/quickstart
+Needs:     nothing
+Paper:     none: a generated corpus
 Ours:      accuracy 100.00 (n = 1); 6 s on AMD EPYC, 2 cores
 """
 

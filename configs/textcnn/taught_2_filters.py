@@ -3,6 +3,7 @@ r"""The small TextCNN that courses teach: windows of 2, 3 and 4 with 2 filters e
 Command:   python -m experiments.run --config configs/textcnn/taught_2_filters.py \
                --workdir runs/textcnn/taught_2_filters
 Needs:     rt-polarity.pos and rt-polarity.neg (downloaded, or put into <manual_dir>/mr)
+Paper:     none: other sizes than its
 Ours:      not measured
 """
 

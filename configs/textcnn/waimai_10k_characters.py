@@ -3,6 +3,7 @@ r"""TextCNN with random vectors on Chinese take-away reviews by characters, 2 cl
 Command:   python -m experiments.run --config configs/textcnn/waimai_10k_characters.py \
                --workdir runs/textcnn/waimai_10k_characters
 Needs:     waimai_10k.csv (downloaded, or put into <manual_dir>/waimai_10k)
+Paper:     none: not one of its corpora
 Ours:      accuracy 88.13 ± 1.02 (n = 10); 7 min 27 s on AMD EPYC, 2 cores
 """
 

@@ -4,6 +4,8 @@ No download, less than three minutes on two CPU cores. `test` holds numbers that
 digits as it has seen; `test_longer` holds numbers of one digit more, many of them at positions that were never trained.
 
 Command:   python -m experiments.run --config configs/transformer/quickstart.py --workdir runs/number_words
+Needs:     nothing
+Paper:     none: a generated corpus
 Ours:      exact match 99.80, BLEU 99.95, BLEU (lower-cased) 99.95 (n = 1); 2 min 39 s on AMD EPYC, 2 cores
 """
 

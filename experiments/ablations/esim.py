@@ -14,7 +14,8 @@ from experiments.ablate import Axes, Study, main
 def axes(baseline: ConfigDict) -> Axes:
     kinds = ("parse", "full") if baseline.data.tokenizer == "parse" else ("full",)
     # a tree of n words has 2n - 1 nodes
-    nodes = tuple(baseline.data.buckets if baseline.data.tree else (2 * size for size in baseline.data.buckets))
+    twice = lambda size: tuple(map(twice, size)) if isinstance(size, (tuple, list)) else 2 * size
+    nodes = tuple(baseline.data.buckets if baseline.data.tree else map(twice, baseline.data.buckets))
     trees = lambda architecture, tree: {"model.architecture": architecture, "data.tree": tree, "data.buckets": nodes}
     found = {
         "Table 2": {

@@ -2,11 +2,12 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from experiments.environment import peak_memory
 
 
 def resident() -> float:
@@ -22,5 +23,5 @@ def serve(run: Callable[[int], None], first_step_seconds: float, **facts) -> Non
     for line in sys.stdin:
         began = time.perf_counter()
         run(int(line))
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "resident_mib": resident(), "peak_mib": peak}), flush=True)
+        seconds = time.perf_counter() - began
+        print(json.dumps({"seconds": seconds, "resident_mib": resident(), "peak_mib": peak_memory()}), flush=True)

@@ -45,8 +45,8 @@ def read_text(path: Path, *, utf8_only: bool = False) -> str:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if not data.strip():
-        raise DataError(f"{path}: the file is empty; replace it with the corpus's file")
+    if not data.removeprefix(codecs.BOM_UTF8).strip():
+        raise DataError(f"{path}: the file is empty; replace it")
     if (position := data.find(b"\0")) >= 0:
         line = data.count(b"\n", 0, position) + 1
         raise DataError(f"{path}:{line}: NUL byte; the file is damaged or not UTF-8 (UTF-16?): convert or replace it")
