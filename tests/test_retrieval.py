@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -487,6 +488,7 @@ def test_lines_of_a_pipe_are_answered_when_they_come(trained, faq):
             process.stdin.write(f"{text}\n".encode())
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["text"] == text
+        time.sleep(1.0)  # the line is counted after it is printed
         process.send_signal(signal.SIGTERM)  # as Ctrl-C, which a test that runs in the background may have to ignore
         assert process.wait(60) == 75
         assert process.stderr.read().decode().splitlines()[-1] == "answer: interrupted after 2 lines"

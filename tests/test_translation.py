@@ -144,7 +144,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(bench, finished, tmp_path, 
 
 
 def test_replicas_together_are_replicas_in_turn(bench, tmp_path):
-    changes = {"replicas": 2, "train.epochs": 2}
+    changes = {"replicas": 2, "train.epochs": 2, "train.batch_tokens": 0, "train.batch_size": 10, "data.buckets": "4,8"}
     results = [bench.run(tmp_path / choice, changes | {"train.replicas_together": choice}) for choice in ("yes", "no")]
     for metric in ("loss", "chrf"):
         together, alone = (result["metrics"]["test"][metric]["values"] for result in results)
