@@ -51,7 +51,7 @@ class Faq:
 
 def read_faq(path: Path) -> Faq:
     """The file of `--faq`; DataError with the line that is wrong."""
-    lines = read_text(path, utf8_only=True).removesuffix("\n").split("\n")
+    lines = read_text(path, utf8_only=True, remedy=LINE).removesuffix("\n").split("\n")
     known: dict[str, tuple[int, str]] = {}
     repeated = []
     for number, line in enumerate(lines, 1):
@@ -263,8 +263,8 @@ def main(argv: Sequence[str]) -> None:
         with file:
             for lines in read_blocks(file):
                 for record in bot.objects(lines, count + 1):
+                    count += 1  # first: who has read a line and then interrupts finds it counted
                     print(as_json(record), flush=True)
-                    count += 1
     except KeyboardInterrupt:
         raise cli.Interrupted(f"interrupted after {count} lines") from None
     seconds = time.monotonic() - began

@@ -11,22 +11,20 @@ REMEDY = "delete the file and run its command again"
 
 
 def read_json(path: Path, keys: Sequence[str] = (), *, remedy: str = REMEDY) -> dict:
-    """A JSON object with at least `keys`. remedy: ends the message.
+    """What a JSON file holds: an object with at least `keys`, where there are any. remedy: ends the message.
 
     Raises:
-        DataError: the file is unreadable, no JSON object, or lacks a key.
+        DataError: the file is unreadable, no JSON, or lacks a key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: damaged (not UTF-8); {remedy}") from error
+        raise DataError(f"{path}: not UTF-8; {remedy}") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: damaged, not valid JSON ({error.msg}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: damaged, no JSON object; {remedy}")
-    if missing := [key for key in keys if key not in content]:
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from error
+    if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
         raise DataError(f"{path}: no key {', '.join(map(repr, missing))}; {remedy}")
     return content
 

@@ -29,7 +29,7 @@ from research.errors import ConfigError, DataError
 
 RECORD_KEYS = ("config", "corpus", "version", "digest", "label_names", "vocabulary")
 """Of a run's config.json."""
-REMEDY = "remove the workdir and run again, or choose another"
+REMEDY = "remove the workdir and run again"
 
 
 def decode_options(config: ConfigDict, replica: Path) -> ConfigDict:
@@ -117,7 +117,10 @@ class Workdir:
         path = self.path / "config.json"
         if not path.is_file() or not any(self.path.glob("replica_*")):
             return None
-        return read_json(path, RECORD_KEYS, remedy=REMEDY)
+        record = read_json(path, remedy=REMEDY)
+        if not isinstance(record, dict) or not set(RECORD_KEYS) <= record.keys():
+            raise ConfigError(f"--workdir {self.path}: its config.json is not of a run; choose another workdir")
+        return record
 
     def _refuse_other_config(self) -> None:
         if (record := self._record()) is None:

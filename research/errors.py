@@ -23,11 +23,17 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"; did you mean {' or '.join(found[:3])}?" if found else ""
 
 
-def check_fields(given: Collection[str], wanted: Collection[str], where: str, section: str = "") -> None:
+def check_fields(
+    given: Collection[str],
+    wanted: Collection[str],
+    where: str,
+    section: str = "",
+    hint: str = ", which the configuration does not have",
+) -> None:
     """ConfigError where the fields of a configuration, or of its `section`, are not the ones `wanted`. where: what
-    wants them, for the message."""
+    wants them, for the message; hint: ends it where one is missing."""
     given, wanted = ([f"{section}.{name}".lstrip(".") for name in names] for names in (given, sorted(wanted)))
     if missing := [name for name in wanted if name not in given]:
-        raise ConfigError(f"{where} needs {', '.join(missing)}, which the configuration does not have")
+        raise ConfigError(f"{where} needs {', '.join(missing)}{hint}")
     if unknown := [name for name in given if name not in wanted]:
         raise ConfigError(f"{where} has no field {unknown[0]}{nearest(unknown[0], wanted)}")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from research import siamese
 from research.errors import ConfigError, check_fields
-from research.layers import Dropout, WordVectors, flat_dot_general, length_mask, masked_max, masked_mean
+from research.layers import Dropout, WordVectors, flat_dot_general, length_mask, masked_max, masked_mean, options_of
 from research.recurrence import BiLSTM, TreeLSTM
 from research.text import NODE
 
@@ -184,7 +184,7 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     if architecture not in ARCHITECTURES:
         known = ", ".join((*ARCHITECTURES, *siamese.ARCHITECTURES))
         raise ConfigError(f"model.architecture: '{architecture}' is none of {known}")
-    own = {"architecture", *ESIM.__dataclass_fields__} - {"vocab_size", "num_classes", "trees", "parent", "name"}
+    own = {"architecture"} | options_of(ESIM, "vocab_size", "num_classes", "trees")
     check_fields(config, own, f"model.architecture = {architecture}", "model")
     for name, choices in (
         ("encoding", LAYERS),

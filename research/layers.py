@@ -9,6 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 
+def options_of(module: type[nn.Module], *arguments: str) -> set[str]:
+    """The fields of a module that a configuration sets: all but `arguments` and Flax's own."""
+    return module.__dataclass_fields__.keys() - {*arguments, "parent", "name"}
+
+
 def length_mask(lengths: Int[Array, " B"], size: int) -> Bool[Array, "B {size}"]:
     """True at the positions 0 … length - 1 of each row."""
     return jnp.arange(size) < lengths[:, None]

@@ -49,7 +49,9 @@ def make_optimizer(config, d_model: int = 1) -> optax.GradientTransformation:
     schedule."""
     if config.name not in FIELDS:
         raise ConfigError(f"optimizer.name: '{config.name}' is none of {', '.join(FIELDS)}")
-    check_fields(config, ("name", *FIELDS[config.name]), f"optimizer.name = {config.name}", "optimizer")
+    has = next((name for name, fields in FIELDS.items() if all(field in config for field in fields)), "no optimiser")
+    hint = f"; this configuration has those of {has}"
+    check_fields(config, ("name", *FIELDS[config.name]), f"optimizer.name = {config.name}", "optimizer", hint)
     for name, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"optimizer.{name} must be a finite number, got {value}")

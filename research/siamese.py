@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from research.errors import ConfigError, check_fields
-from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean
+from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean, options_of
 from research.recurrence import BiLSTM
 from research.textcnn import convolve
 
@@ -85,8 +85,7 @@ def check(config, *sizes: str) -> None:
 def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> Siamese:
     """The model of `config.model`; ConfigError where a field cannot be."""
     sizes = {"vocab_size": vocab_size, "num_classes": num_classes}
-    own = Siamese.__dataclass_fields__.keys() - {*sizes, "parent", "name"}
-    check_fields(config, own, f"model.architecture = {config.architecture}", "model")
+    check_fields(config, options_of(Siamese, *sizes), f"model.architecture = {config.architecture}", "model")
     check(config, "embedding_dim", "hidden")
     if not config.kernel_sizes or not 1 <= min(config.kernel_sizes) <= max(config.kernel_sizes) <= max_length:
         raise ConfigError(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research.errors import ConfigError, check_fields
-from research.layers import Dropout, length_mask, masked_max, masked_mean
+from research.layers import Dropout, length_mask, masked_max, masked_mean, options_of
 
 TASKS = ("classification",)
 """What `config.task` may be with this model."""
@@ -207,8 +207,7 @@ class TextCNN(nn.Module):
 def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> TextCNN:
     """The model of `config.model`; ConfigError where a field cannot be."""
     sizes = {"vocab_size": vocab_size, "num_classes": num_classes, "max_length": max_length}
-    own = TextCNN.__dataclass_fields__.keys() - {*sizes, "parent", "name"}
-    check_fields(config, own, "research/textcnn.py", "model")
+    check_fields(config, options_of(TextCNN, *sizes), "research/textcnn.py", "model")
     for name, choices in (
         ("variant", VARIANTS),
         ("pooling", POOLINGS),

@@ -203,7 +203,7 @@ def test_a_damaged_result_names_its_file(study, tmp_path):
     folder = tmp_path / "W"
     command(study, ["--workdir", str(folder), "--seeds", "1", "--variants", "width_2"], FakeRunner())
     (folder / "width_2" / "seed_0" / "result.json").write_text('{"metrics": ')
-    with pytest.raises(DataError, match=r"seed_0/result\.json, line 1: damaged, not valid JSON"):
+    with pytest.raises(DataError, match=r"seed_0/result\.json, line 1: not valid JSON"):
         command(study, ["--workdir", str(folder)], FakeRunner())
 
 

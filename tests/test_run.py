@@ -770,9 +770,9 @@ def test_a_read_only_disk(bench, mount):
 def test_a_workdir_of_something_else(bench, tmp_path, content):
     (tmp_path / "W" / "replica_00").mkdir(parents=True)
     (tmp_path / "W" / "config.json").write_text(content)
-    bench.refused(3, r"config\.json: (no key .*|damaged, no JSON object); remove the workdir and run", tmp_path / "W")
+    bench.refused(2, r"W: its config\.json is not of a run; choose another workdir", tmp_path / "W")
     (tmp_path / "W" / "config.json").write_text("{")
-    bench.refused(3, r"config\.json.*: damaged.*; remove the workdir and run again", tmp_path / "W")
+    bench.refused(3, r"config\.json, line 1: not valid JSON \(.*\); remove the workdir and run again", tmp_path / "W")
 
 
 def test_a_disk_that_is_full_from_the_start(bench, mount):

@@ -26,8 +26,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_text(path: Path, *, utf8_only: bool = False) -> str:
+def read_text(path: Path, *, utf8_only: bool = False, remedy: str = "replace it with the corpus's file") -> str:
     """The text of a UTF-8 or, unless `utf8_only`, ISO-8859-1 file; of a file `*.gz`, what it compresses.
+    remedy: what to do about an empty file.
 
     Any bytes are valid ISO-8859-1, so a UTF-8 file with one damaged character would turn into garbage
     throughout. Hence a file with a byte order mark, or with more characters beyond ASCII in valid UTF-8 than stray
@@ -46,7 +47,7 @@ def read_text(path: Path, *, utf8_only: bool = False) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if not data.removeprefix(codecs.BOM_UTF8).strip():
-        raise DataError(f"{path}: the file is empty; replace it")
+        raise DataError(f"{path}: the file is empty; {remedy}")
     if (position := data.find(b"\0")) >= 0:
         line = data.count(b"\n", 0, position) + 1
         raise DataError(f"{path}:{line}: NUL byte; the file is damaged or not UTF-8 (UTF-16?): convert or replace it")
