@@ -9,17 +9,10 @@ Ours:      not measured
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """
 
-from configs.esim import lcqmc_small
+from configs.esim import lcqmc_small_siamese_bilstm
 
 
 def get_config():
-    config = lcqmc_small.get_config()
-    config.model = dict(
-        architecture="siamese_textcnn",
-        variant="rand",
-        embedding_dim=300,
-        hidden=300,
-        dropout=0.5,
-        kernel_sizes=(2, 3, 4),
-    )
+    config = lcqmc_small_siamese_bilstm.get_config()
+    config.model.architecture = "siamese_textcnn"
     return config
