@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments import cli
-from experiments.environment import environment
+from experiments.environment import environment, version
 from experiments.files import write_json
 from research.errors import ConfigError
 
@@ -151,13 +151,13 @@ def main(argv: Sequence[str]) -> None:
         names = [name for name in workers if not (without and name.startswith("torch"))]
         found = compare(flags.paper, names, kind, flags.rounds, flags.steps or steps)
         kinds[kind] = {"workers": found, "ratio": show(kind, found)}
-        if words := getattr(paper, "WORDS", {}).get(kind):
-            kinds[kind]["words"] = words
+        kinds[kind] |= getattr(paper, "AMOUNTS", {}).get(kind, {})
     if flags.output:
         words = ["python", "-m", "experiments.benchmark", flags.paper, "--rounds", str(flags.rounds)]
         words += ["--steps", str(flags.steps)] if flags.steps else []
         words += ["--kinds", flags.kinds] if flags.kinds else []
-        record = {"paper": flags.paper, "command": shlex.join(words), "kinds": kinds, "environment": environment()}
+        about = environment() | {"torch": version("torch")}
+        record = {"paper": flags.paper, "command": shlex.join(words), "kinds": kinds, "environment": about}
         write_json(flags.output, record)
         if any(kind.startswith("train ") for kind in kinds):
             from experiments.plots import length_plot

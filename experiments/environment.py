@@ -15,7 +15,7 @@ def environment() -> dict:
 
     return {
         "python": platform.python_version(),
-        **{name.replace("-", "_"): _version(name) for name in PACKAGES},
+        **{name.replace("-", "_"): version(name) for name in PACKAGES},
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
         "device_count": jax.device_count(),
@@ -27,7 +27,8 @@ def environment() -> dict:
     }
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package, None where there is none of this name."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # installed under another name, tfds-nightly say

@@ -223,16 +223,21 @@ def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot
                 first += f" ({row['first_step_seconds_cached']:.1f} s with the compilation cache)"
             spread = f"{row['median_ms']:.1f} ({row['min_ms']:.1f} to {row['max_ms']:.1f})"
             ratio = f"{measured['ratio']:.2f}" if name == "jax" and measured["ratio"] else ""
+            if name.startswith("jax "):
+                ratio = f"{measured['workers']['jax']['median_ms'] / row['median_ms']:.2f}"
             memory = f"{row['resident_mib'][0]}, {row['resident_mib'][-1]}"
-            words = f"{1000 * measured['words'] / row['median_ms']:,.0f}" if "words" in measured else ""
-            rows.append(
-                [kind, name, spread, words, ratio, first, memory, f"{row['peak_mib']:,}" if "peak_mib" in row else ""]
-            )
+            each = [
+                f"{1000 * measured[unit] / row['median_ms']:,.{digits}f}" if unit in measured else ""
+                for unit, digits in (("words", 0), ("sentences", 1))
+            ]
+            peak = f"{row['peak_mib']:,}" if "peak_mib" in row else ""
+            rows.append([kind, name, spread, *each, ratio, first, memory, peak])
     head = [
-        "work" if models else "batches",
+        "work",
         "model" if models else "framework",
         "ms a step: median (range)",
         "target words/s",
+        "sentences/s",
         "ratio",
         "start to first step",
         "MiB, first and last turn",
@@ -240,7 +245,10 @@ def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot
     ]
     used = [n for n in range(len(head)) if any(row[n] for row in rows)]
     head, rows = [head[n] for n in used], [[row[n] for n in used] for row in rows]
-    about = "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch."
+    about = "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch"
+    if any(name.startswith("jax ") for measured in benchmark["kinds"].values() for name in measured["workers"]):
+        about += "; on lines of another way of ours, ours to that"
+    about += "."
     if models:
         about = "Models in processes of their own, taking turns; parameters are those of the models that were timed."
     sizes = [[_linked(config, link), f"{row['params']:,}", bleu.get(config, "–")] for config, row in models.items()]

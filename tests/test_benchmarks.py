@@ -187,13 +187,17 @@ def test_kinds_and_steps_are_those_asked_for_and_the_command_says_so(tmp_path, t
     assert json.loads(path.read_text())["command"] == f"{command} --steps 3 --kinds 'decode 64*'"
 
 
-def test_only_what_needs_pytorch_says_that_it_is_skipped(timed, monkeypatch):
+def test_only_what_needs_pytorch_says_that_it_is_skipped(timed, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
     outcome = call(benchmark.main, "conv_seq2seq")
     assert outcome.code == 0 and outcome.err.startswith(
         "PyTorch is skipped: it is not installed (pip install -r tests/"
     )
     assert [names for names, *_ in timed] == [["jax"], ["jax", "jax recomputing"]]
+    path = tmp_path / "found.json"
+    assert call(benchmark.main, "transformer", "--kinds", "beam 4", "--output", path).code == 0
+    record = json.loads(path.read_text())
+    assert record["kinds"]["beam 4"]["sentences"] == 64 and "torch" in record["environment"]
     for words in (("side_by_side", "--kinds", "train 16"), ("conv_seq2seq", "--kinds", "greedy")):
         assert call(benchmark.main, *words).err == ""
 

@@ -244,13 +244,18 @@ def test_models_side_by_side_have_parameters_bleu_and_words_a_second(root):
 def test_frameworks_have_a_ratio(root):
     path = root / "paper_notes/toy.md"
     path.write_text(f"{MARKERS}{ABLATION}<!-- benchmark:begin toy -->\n<!-- benchmark:end toy -->\n")
-    kinds = {"train": {"workers": {"jax": timed(50.0), "torch eager": timed(100.0)}, "ratio": 0.5}}
+    both = {"jax": timed(50.0), "torch eager": timed(100.0)}
+    again = {"workers": both | {"jax recomputing": timed(200.0)}, "ratio": 0.5, "sentences": 64}
+    kinds = {"train": {"workers": both, "ratio": 0.5}, "greedy": again}
     store(root, "benchmark", SIDE_BY_SIDE | {"kinds": kinds})
     main([], root)
     note = path.read_text().partition("benchmark:begin")[2]
     assert "Frameworks in processes of their own" in note and "parameters" not in note
-    assert "| batches | framework | ms a step: median (range) | ratio | start to first step |" in note
-    assert "| train | jax | 50.0 (49.0 to 52.0) | 0.50 | 3.0 s | 700, 800 | 1,200 |\n" in note
+    assert "| work | framework | ms a step: median (range) | sentences/s | ratio | start to first step |" in note
+    assert "| train | jax | 50.0 (49.0 to 52.0) |  | 0.50 | 3.0 s | 700, 800 | 1,200 |\n" in note
+    assert "| greedy | torch eager | 100.0 (99.0 to 102.0) | 640.0 |  | 3.0 s |" in note
+    assert "| greedy | jax recomputing | 200.0 (199.0 to 202.0) | 320.0 | 0.25 | 3.0 s |" in note
+    assert "ours to the faster PyTorch; on lines of another way of ours, ours to that." in note
 
 
 def test_retrieval_stands_where_its_markers_are(root):

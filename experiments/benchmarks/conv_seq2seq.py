@@ -11,7 +11,7 @@ import sys
 import time
 
 from experiments import cli
-from experiments.benchmarks.translation import V, jax_decoding, jax_training, torch_training
+from experiments.benchmarks.translation import SENTENCES, V, jax_decoding, jax_training, torch_training
 from experiments.benchmarks.worker import serve
 
 C, K, ENCODER, DECODER = 256, 3, 4, 3
@@ -22,6 +22,9 @@ KINDS = {
     "greedy": (("jax", "jax recomputing"), 2),
 }
 """Kind of work -> who does it, ours first, and steps a turn unless --steps says otherwise."""
+
+AMOUNTS = {"greedy": {"sentences": SENTENCES}}
+"""Kind of work -> how many sentences a step is."""
 
 
 def _config():

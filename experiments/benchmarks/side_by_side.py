@@ -24,8 +24,10 @@ KINDS = {f"train {length}": (MODELS, 1) for length in LENGTHS} | {
 }
 """Kind of work -> who does it, and steps a turn unless --steps says otherwise."""
 
-WORDS = {f"train {length}": TOKENS for length in LENGTHS} | {kind: batch * STEPS for kind, batch in DECODED.items()}
-"""Target words of a step."""
+AMOUNTS = {f"train {length}": {"words": TOKENS} for length in LENGTHS} | {
+    kind: {"words": batch * STEPS} for kind, batch in DECODED.items()
+}
+"""Kind of work -> how many target words a step is."""
 
 
 def main(worker: str, kind: str) -> None:

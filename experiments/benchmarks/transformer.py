@@ -27,6 +27,9 @@ KINDS = {
 }
 """Kind of work -> who does it, ours first, and steps a turn unless --steps says otherwise."""
 
+AMOUNTS = {kind: {"sentences": SENTENCES} for kind in ("greedy", "beam 4")}
+"""Kind of work -> how many sentences a step is."""
+
 
 def _config():
     from configs.transformer import base
