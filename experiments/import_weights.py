@@ -65,7 +65,7 @@ def write_workdir(workdir: Path, imported: Imported, checkpoint: Path, command: 
     folder = workdir / "replica_00"
     folder.mkdir(parents=True)
     save_codecs(imported.codecs, folder, config)
-    save_arrays(folder / "best", variables)
+    save_arrays(folder / "best", variables, {"model": nested(config)["model"]})
     data = {"corpus": config.data.corpus, "version": "", "digest": sha256(checkpoint), "label_names": list(labels)}
     record = {"overrides": [], **data, "word_vectors": "", "vocabulary": sizes, "vocabularies": digest(imported.codecs)}
     write_json(workdir / "config.json", {**record, "config": nested(config)})

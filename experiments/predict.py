@@ -76,8 +76,11 @@ class Run:
         trained = self.record.get("vocabularies", "").split()[replica % self.config.folds :][:1]
         if trained != [digest(self.codecs)]:
             raise DataError(f"{folder}: its vocabulary is not the one of its training; restore it, or train it again")
-        self.variables = jax.tree.map(jnp.asarray, load_arrays(folder / "best"))
-        if jax.tree.map(np.shape, self.variables) != jax.tree.map(np.shape, shapes(self.task, self.buckets[-1])):
+        arrays, about = load_arrays(folder / "best")
+        self.variables = jax.tree.map(jnp.asarray, arrays)
+        # shapes alone do not tell four heads from two
+        same = about.get("model") == self.record["config"]["model"]
+        if not same or jax.tree.map(np.shape, arrays) != jax.tree.map(np.shape, shapes(self.task, self.buckets[-1])):
             raise DataError(f"{folder / 'best'}: parameters of another architecture than config.json's; train it again")
 
 

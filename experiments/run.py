@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.files import write_text
-from experiments.workdir import Workdir, decode_options, is_leader
+from experiments.workdir import Workdir, decode_options, is_leader, nested
 from research import datasets, translation
 from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
@@ -363,7 +363,7 @@ def _train(
         extra = _translate(trainer, members, best, folders, data, folder.config, quiet)
     for r, path in enumerate(folders):
         mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
-        save_arrays(path / "best", mine)
+        save_arrays(path / "best", mine, {"model": nested(folder.config)["model"]})
         record = {
             "metrics": {split: values | extra[r].get(split, {}) for split, values in scores[r].items()},
             **{name: extra[r][name] for name in ("signatures", "bootstrap") if name in extra[r]},

@@ -120,24 +120,24 @@ class Checkpoints:
         self._manager.close()
 
 
-def save_arrays(path: Path, arrays: PyTree) -> None:
-    """Writes the leaves of a tree of dicts to `path` (a folder), replacing what is there. OSError (ENOSPC) where the
-    disk has no room for it."""
+def save_arrays(path: Path, arrays: PyTree, about: dict) -> None:
+    """Writes the leaves of a tree of dicts to `path` (a folder), replacing what is there, and what JSON can say about
+    them. OSError (ENOSPC) where the disk has no room for it."""
     _require_room(Path(path).parent, arrays)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(path).absolute(), arrays, force=True)
+        checkpointer.save(Path(path).absolute(), arrays, force=True, custom_metadata=about)
 
 
-def load_arrays(path: Path) -> PyTree:
-    """What `save_arrays` wrote, as NumPy arrays; DataError if it is missing or damaged."""
+def load_arrays(path: Path) -> tuple[PyTree, dict]:
+    """What `save_arrays` wrote, as NumPy arrays, and what it said about them; DataError if it is missing or damaged."""
     path = Path(path).absolute()
     if not path.is_dir():
         raise DataError(f"{path}: no saved parameters here; the run has not finished")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(path).item_metadata.tree
-            shapes = jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), tree)
-            return checkpointer.restore(path, shapes)
+            found = checkpointer.metadata(path)
+            shapes = jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), found.item_metadata.tree)
+            return checkpointer.restore(path, shapes), found.custom_metadata or {}
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(

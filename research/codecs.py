@@ -146,11 +146,13 @@ class Subwords:
 
     @classmethod
     def load(cls, path: Path, lower: bool) -> "Subwords":
+        reason = "damaged"
         try:
-            return cls(path.read_bytes(), lower)
+            if content := path.read_bytes():  # sentencepiece takes an empty one
+                return cls(content, lower)
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or "damaged"
-            raise DataError(f"{path}: no sentencepiece model ({reason}); train the run again") from error
+            reason = getattr(error, "strerror", None) or reason
+        raise DataError(f"{path}: no sentencepiece model ({reason}); train the run again")
 
     def __len__(self) -> int:
         return self._processor.get_piece_size()

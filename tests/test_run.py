@@ -597,7 +597,7 @@ def vectors(tmp_path) -> Path:
 def best_of(workdir: Path, number: int = 0) -> tuple[dict, dict]:
     """Parameters of a finished replica and its rows by word."""
     folder = workdir / f"replica_{number:02d}"
-    variables = load_arrays(folder / "best")
+    variables, _ = load_arrays(folder / "best")
     tokens = json.loads((folder / "vocabulary.json").read_text())
     return variables, {token: index for index, token in enumerate(tokens)}
 
@@ -840,9 +840,9 @@ def test_other_errors_stay_what_they_are(stopped, monkeypatch):
 def test_room_is_asked_for_before_a_save(tmp_path, monkeypatch):
     free = collections.namedtuple("Usage", "total used free")
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: free(0, 0, 2 * 4000 + 1024**2 - 1))
-    checkpoints.save_arrays(tmp_path / "a", {"a": np.zeros(999, np.float32)})
+    checkpoints.save_arrays(tmp_path / "a", {"a": np.zeros(999, np.float32)}, {})
     with pytest.raises(OSError, match="No space left") as error:
-        checkpoints.save_arrays(tmp_path / "b", {"a": np.zeros(1000, np.float32)})
+        checkpoints.save_arrays(tmp_path / "b", {"a": np.zeros(1000, np.float32)}, {})
     assert error.value.errno == errno.ENOSPC and not (tmp_path / "b").exists()
 
 

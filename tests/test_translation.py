@@ -257,10 +257,13 @@ def test_a_vocabulary_of_another_run(finished, tmp_path):
     refused(3, r"vocabulary\.json: not a vocabulary", predict.main, "--workdir", folder)
 
 
-def test_parameters_of_another_architecture(finished, tmp_path):
+@pytest.mark.parametrize("changes", [{"d_ff": 32}, {"heads": 4, "d_k": 4, "d_v": 4}, {"scale": False}])
+def test_parameters_of_another_architecture(finished, tmp_path, changes):
+    """Also of the same shapes: twice as many heads of half the size, no division by √d_k."""
     folder = damaged(finished, tmp_path)
     record = json.loads((folder / "config.json").read_text())
-    record["config"]["model"]["d_ff"] = 32
+    assert record["config"]["model"] != record["config"]["model"] | changes
+    record["config"]["model"] |= changes
     (folder / "config.json").write_text(json.dumps(record))
     refused(3, r"best: parameters of another architecture than config\.json's", predict.main, "--workdir", folder)
 
@@ -268,8 +271,10 @@ def test_parameters_of_another_architecture(finished, tmp_path):
 def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
     bench.run(tmp_path / "W", {"data.tokenizer": "bpe", "data.subword_size": 30, "train.epochs": 2})
     path = tmp_path / "W" / "replica_00" / "vocabulary.model"
-    path.write_bytes(path.read_bytes()[:40])
-    refused(3, r"vocabulary\.model: no sentencepiece model \(damaged\)", predict.main, "--workdir", tmp_path / "W")
+    whole = path.read_bytes()
+    for part in (whole[:40], b""):
+        path.write_bytes(part)
+        refused(3, r"vocabulary\.model: no sentencepiece model \(damaged\)", predict.main, "--workdir", tmp_path / "W")
     path.unlink()
     refused(3, r"vocabulary\.model: no sentencepiece model \(No such file", predict.main, "--workdir", tmp_path / "W")
 
