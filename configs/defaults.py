@@ -98,5 +98,7 @@ def translation_defaults() -> ConfigDict:
     config.decode.replace_unknown = False  # unknown words of the output by what the source has there
     # file of lines source word, tab, target word; a source word it lacks is copied; with data.lower case does not count
     config.decode.dictionary = ""
-    config.decode.tokenize = ""  # for BLEU, by sacreBLEU's name; empty: zh where the target is zh, else 13a
+    config.decode.tokenize = (
+        ""  # words for BLEU, by sacreBLEU's name; empty: zh where the target is zh or split as Chinese
+    )
     return config

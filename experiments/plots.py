@@ -85,20 +85,22 @@ def _draw(axis, groups: list, height: float) -> None:
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def attention_plot(weights: np.ndarray, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> None:
+def attention_plot(weights: np.ndarray, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> bool:
     """Where each target token looks: a map a head, and their mean, as a PNG.
 
     Args:
         weights: (heads, target, source), rows sum to 1.
         path: file to write.
 
-    Chinese needs one of CHINESE_FONTS on the machine; without, its characters are drawn as boxes.
+    Returns whether there was a font for every character: Chinese needs one of CHINESE_FONTS on the machine. Without,
+    boxes are drawn.
     """
     installed = {font.name for font in font_manager.fontManager.ttflist}
     fonts = [name for name in CHINESE_FONTS if name in installed]
-    with plt.rc_context({"font.sans-serif": [*fonts, "DejaVu Sans"]}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with plt.rc_context({"font.sans-serif": [*fonts, "DejaVu Sans"]}), warnings.catch_warnings(record=True) as found:
+        warnings.filterwarnings("always", "Glyph .* missing from font")
         _draw_attention(weights, source, target, title, path)
+    return not any("missing from font" in str(one.message) for one in found)
 
 
 def _draw_attention(weights, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> None:

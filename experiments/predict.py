@@ -10,7 +10,8 @@ A run of matching labels every pair, two texts with a tab between them. The keys
 
 A run of translation translates every line: `line`, `text`, `translation`, `score` (log-probability divided by the
 length penalty), `unknown` (the parts of the text that the vocabulary lacks) and, where there is something to say,
-`outputs` (the --best ones, with their scores) and `warning`. An empty line has an empty translation.
+`outputs` (the --best ones, with their scores) and `warning`. An empty line has an empty translation. Of the lines that
+are read at once (a mebibyte of a file, what has come of a pipe) those of about one length are translated together.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.files import read_json
-from experiments.plots import attention_plot
+from experiments.plots import CHINESE_FONTS, attention_plot
 from experiments.workdir import RECORD_KEYS, decode_options
 from research import translation
 from research.batches import Table, longer, make_buckets
@@ -47,7 +48,10 @@ from research.text import EOS, ParseError
 EXAMPLES = """examples:
   echo "not bad at all" | python -m experiments.predict --workdir runs/quickstart
   python -m experiments.predict --workdir runs/mr --input reviews.txt > labels.jsonl
-  python -m experiments.predict --workdir runs/mr --replica 3 --input reviews.txt"""
+  python -m experiments.predict --workdir runs/mr --replica 3 --input reviews.txt
+  python -m experiments.predict --workdir runs/esim/lcqmc_small --input pairs.txt
+  python -m experiments.predict --workdir runs/transformer/multi30k_de_en --input sentences.de --beam 8 --best 3
+  echo "zwei Hunde" | python -m experiments.predict --workdir runs/transformer/multi30k_de_en --attention maps.png"""
 
 BLOCK = 1 << 20  # bytes read and labelled at once
 
@@ -218,7 +222,9 @@ class Translator:
         if not maps:
             raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused empty")
         pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids), (target, best.ids))]
-        attention_plot(np.asarray(maps[-1])[0], *pieces, f"{len(maps)} layers, the last one", path)
+        if not attention_plot(np.asarray(maps[-1])[0], *pieces, f"{len(maps)} layers, the last one", path):
+            fonts = ", ".join(CHINESE_FONTS[:2])
+            sys.stderr.write(f"{path}: characters without a font are boxes; for Chinese install one, such as {fonts}\n")
 
     @functools.cached_property
     def _each(self) -> EachExample:
@@ -279,7 +285,7 @@ def main(argv: Sequence[str]) -> None:
     arguments, overrides = cli.split_overrides(argv)
     parser = cli.parser("predict", __doc__, EXAMPLES)
     parser.add_argument("--workdir", required=True, type=Path, help="folder of a finished run")
-    parser.add_argument("--input", default="-", help="file of lines to label (default: standard input)")
+    parser.add_argument("--input", default="-", help="file of lines (default: standard input)")
     parser.add_argument("--beam", type=int, help="beam size of translation (default: the run's); 1 is greedy")
     parser.add_argument("--best", type=int, default=1, help="outputs a line, at most the beam size (default: 1)")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from research.batches import Batch, Lengths
-from research.codecs import Codec, Words
+from research.codecs import Codec, Words, tokenizers
 from research.corpora.reading import read_text
 from research.decoding import NEVER, Hypotheses, Search, search
 from research.errors import ConfigError, DataError
@@ -35,9 +35,10 @@ TOKENIZERS = ("13a", "zh", "char", "intl", "none")
 
 
 def scored_words(config) -> str:
-    """What makes words of translations for BLEU: `decode.tokenize`, or where it is empty `zh` for Chinese by its code,
-    else `13a`. ConfigError where it is unknown."""
-    name = config.decode.get("tokenize", "") or ("zh" if config.data.target == "zh" else "13a")
+    """What makes words of translations for BLEU: `decode.tokenize`, or where it is empty `zh` for Chinese, by its code
+    or its tokeniser (characters, jieba's words), else `13a`. ConfigError where it is unknown."""
+    chinese = config.data.target == "zh" or tokenizers(config)["target"] in ("character", "jieba")
+    name = config.decode.get("tokenize", "") or ("zh" if chinese else "13a")
     if name not in TOKENIZERS:
         raise ConfigError(f"decode.tokenize: '{name}' is none of {', '.join(TOKENIZERS)}")
     return name

@@ -177,14 +177,18 @@ def packing_changes_nothing(net, params):
 
 
 def half_precision_is_near(single, half, values):
-    """The same net in float32 and in bfloat16: the loss within 1 %, gradients in float32 and not far either."""
+    """The same net in float32 and in bfloat16: the loss within 1 %, scores of outputs within 2 %, all in float32;
+    gradients in float32 and not far either."""
     examples = batch(sentences(4, 2, 3), sentences(3, 4, 1, seed=1))
     slope = lambda net: jax.jit(jax.value_and_grad(lambda v: Translation(net, 0.1).loss(v, examples, KEY)[0]))
     (wanted, gradients), (found, halved) = (slope(net)(values) for net in (single, half))
-    assert found == pytest.approx(float(wanted), rel=0.01) and found != wanted
+    assert found == pytest.approx(float(wanted), rel=0.01) and found != wanted and found.dtype == jnp.float32
     for one, other in zip(*map(jax.tree.leaves, (gradients, halved))):
         assert other.dtype == jnp.float32
         np.testing.assert_allclose(one, other, atol=0.1 * np.abs(one).max() + 1e-3)
+    (_, best), (_, near) = (searched(net, values, Search(beam=2, extra=4)) for net in (single, half))
+    np.testing.assert_allclose(near, best, rtol=0.02)
+    assert near.dtype == np.float32 and (near != best).any()
 
 
 # Decoding

@@ -483,6 +483,28 @@ def test_heads_share_the_width_of_the_model(config, overrides, heads, widths):
     assert all(shapes == shared[0] for shapes in shared), "the same matrices, and so the same computation"
 
 
+def test_the_axes_of_the_transformer():
+    """Rows A to E of Table 3, and what else is often asked."""
+    names = {
+        axis: list(variants)
+        for axis, variants in transformer.STUDY.axes(cli.load_config(TRANSFORMER.config, [])).items()
+    }
+    wanted = {
+        "A: heads": ["heads_1", "heads_2", "heads_4", "heads_8", "heads_16"],
+        "B: key size": ["d_k_4", "d_k_8", "d_k_16"],
+        "C: size": ["layers_1", "layers_3", "layers_4", "d_model_64", "d_model_256", "d_ff_128", "d_ff_512"],
+        "D: dropout": ["dropout_0", "dropout_0.1", "dropout_0.2"],
+        "D: label smoothing": ["smoothing_0", "smoothing_0.1", "smoothing_0.2"],
+        "E: positions": [f"positions_{kind}" for kind in ("sinusoidal", "learned", "concatenated", "none")],
+        "residuals": ["residual_off", "layers_6", "layers_6_residual_off"],
+        "normalisation": ["norm_batch", "norm_none", "pre_norm"],
+        "attention": ["scale_off", "share_none"],
+        "beam": ["beam_1", "beam_2", "beam_4", "beam_8"],
+        "training pairs": ["train_0.125", "train_0.25", "train_0.5"],
+    }
+    assert names == wanted
+
+
 def test_what_equals_the_baseline_is_not_run():
     same = lambda plan: {name for name in plan.variants if name != "baseline"} - set(select(plan, ""))
     assert same(TRANSFORMER) == {"heads_4", "dropout_0", "smoothing_0", "positions_sinusoidal", "beam_4"}

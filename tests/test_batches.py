@@ -8,6 +8,7 @@ import pytest
 
 from research.batches import Slots, Table, align, bucket_numbers, fill, gather, make_buckets, plan, prefetch
 from research.errors import ConfigError
+from research.fit import Settings
 
 BUCKETS = make_buckets((4, 8, 16), ("text",))
 FOUR, EIGHT, SIXTEEN = BUCKETS
@@ -52,7 +53,8 @@ def test_batches_of_a_number_of_tokens():
     lengths = {"source": random.integers(1, 17, 300), "target": random.integers(1, 9, 300)}
     buckets = make_buckets(((4, 2), (8, 4), (16, 8)), ("target", "source"))
     assert buckets[0] == (("source", 4), ("target", 2))
-    rows = lambda bucket: 64 // max(size for _, size in bucket)
+    rows = Settings(epochs=1, batch_size=7, batch_tokens=64).rows
+    assert [rows(bucket) for bucket in buckets] == [16, 8, 4], "64 tokens with the padding of the longer side"
     counts = set()
     for epoch in range(5):
         slots = plan(lengths, np.arange(300), buckets=buckets, rows=rows, seed=(0, epoch))

@@ -82,6 +82,26 @@ def test_moses_splits_each_language_by_its_own_rules(codecs, joint):
     assert len(found["source"]) == len(found["target"]) or not joint
 
 
+@pytest.mark.parametrize("kind", ["character", "jieba", "bpe", "unigram"])
+def test_chinese_is_written_without_blanks(kind, tmp_path):
+    """Beside English in subwords of a vocabulary of its own, as trained and as loaded."""
+    chinese = ["两只狗在跑步。", "一只狗在睡觉。", "两个人在睡觉。", "一个人在跑步。"]
+    texts = {"source": ["two dogs run .", "a dog sleeps ."] * 20, "target": chinese * 20}
+    config = configuration(
+        source="en", target="zh", tokenizer="bpe", target_tokenizer=kind, joint=False, subword_size=20
+    )
+    made = make_codecs(texts, config)
+    save_codecs(made, tmp_path, config)
+    assert {path.name for path in tmp_path.iterdir()} >= {"vocabulary_source.model"}
+    for codecs in (made, load_codecs(tmp_path, config)):
+        for role, codec in codecs.items():
+            ids = [codec.encode(text) for text in texts[role][:2]]
+            assert [codec.decode(each) for each in ids] == texts[role][:2]
+            assert all(codec.unknown(text) == [] for text in texts[role][:2])
+            assert codec.content() == made[role].content()
+        assert codecs["source"].unknown("狗") == ["狗"] and codecs["target"].unknown("猫") == ["猫"]
+
+
 @pytest.mark.parametrize("field", ["tokenizer", "target_tokenizer"])
 def test_a_tokeniser_that_loses_characters_is_for_classification(field):
     config = configuration(**{"joint": False, field: "clean_str"})

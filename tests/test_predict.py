@@ -1,6 +1,7 @@
 """`python -m experiments.predict`: an object for every line, in order, whatever the line holds."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -55,6 +56,7 @@ def test_blocks_and_standard_input_give_the_same(workdir, tmp_path, monkeypatch,
     assert label(workdir, content, tmp_path) == wanted
     outcome = call(predict.main, "--workdir", workdir, stdin=content)
     assert [json.loads(line) for line in outcome.out.splitlines()] == wanted
+    assert re.search(r"^50 lines in \d+\.\d s, \d+\.\d lines/s$", outcome.err, re.MULTILINE)
 
 
 def test_a_byte_order_mark_is_no_text(workdir, tmp_path):

@@ -153,7 +153,8 @@ def test_attention_against_numpy_on_padded_examples(fused, dtype, d_v, tolerance
     bias = attention_bias(TARGET_SEGMENTS, SOURCE_SEGMENTS)
     cast = lambda *arrays: (jnp.asarray(x, dtype) for x in arrays)
     found, weights = dot_product_attention(*cast(query, keys, values), bias, scale=0.5, fused=fused)
-    wanted, wanted_weights = numpy_attention(*double((query, keys, values)), ALLOWED, 0.5)
+    rounded = double([np.asarray(x, np.float32) for x in cast(query, keys, values)])
+    wanted, wanted_weights = numpy_attention(*rounded, ALLOWED, 0.5)
     assert found.dtype == dtype and np.isfinite(np.asarray(found, np.float32)).all()  # padded queries included
     close(np.asarray(found, np.float64)[REAL], wanted[REAL], tolerance)
     if fused:
@@ -161,7 +162,7 @@ def test_attention_against_numpy_on_padded_examples(fused, dtype, d_v, tolerance
     else:
         assert weights.dtype == jnp.float32
         by_query = lambda x: np.moveaxis(np.asarray(x), 1, 2)[REAL]
-        close(by_query(weights), by_query(wanted_weights), tolerance)
+        close(by_query(weights), by_query(wanted_weights), 1e-6)  # of the softmax in float32, whatever dtype is
         assert not by_query(weights)[by_query(wanted_weights) == 0].any()
 
     layer = MultiHeadAttention(shape(d_v=d_v, fused=fused, dtype=dtype))
@@ -723,7 +724,9 @@ def millions(row: str) -> float:
 
 
 def test_the_rows_of_table_3():
-    """Every row has a configuration, which changes what the row lists and nothing else."""
+    """Every row has a configuration, which changes what the row lists and nothing else. Base is the mean of its last 5
+    checkpoints, big of 20 (section 6.1)."""
+    assert [module.get_config().train.average for module in (base, big)] == [5, 20]
     folder = pathlib.Path(base.__file__).parent
     assert {path.stem for path in folder.glob("table3_*.py")} == {f"table3_{row}" for row in ("base", *TABLE_3)}
     unlisted = hyperparameters(table3_base.get_config())

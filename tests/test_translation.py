@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli, describe, predict, report, run, steps, tables
+from experiments import cli, describe, plots, predict, report, run, steps, tables
 from experiments.statistics import paired_difference, summary
 from research import datasets, translation
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
@@ -209,9 +209,25 @@ def test_translations_with_a_given_beginning(finished, tmp_path):
         assert record["translation"].startswith("drei drei")
 
 
-def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path):
-    lines_of(finished, b"a $b$\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
+def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path, monkeypatch):
+    """Its last layer, the first line's tokens and those of its best translation, each with their </s>."""
+    drawn, draw = [], plots.attention_plot
+    monkeypatch.setattr(predict, "attention_plot", lambda *arguments: (drawn.append(arguments), draw(*arguments)))
+    first, _ = lines_of(finished, b"a $b$\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+    ((weights, source, target, title, _),) = drawn
+    assert source == ["a", "<unk>", "</s>"] and target == [*first["translation"].split(), "</s>"]
+    assert weights.shape == (2, len(target), 3) and "last" in title  # of two heads
+    np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-5)
+
+
+def test_characters_without_a_font_are_told(finished, tmp_path, monkeypatch):
+    draw = lambda text: call(predict.main, "--workdir", finished, "--attention", tmp_path / "maps.png", stdin=text)
+    assert "font" not in draw(b"a b\n").err
+    monkeypatch.setattr(plots, "CHINESE_FONTS", ())
+    monkeypatch.setattr(Words, "pieces", lambda self, ids: ["一"] * len(ids))
+    outcome = draw(b"a b\n")
+    assert outcome.code == 0 and "maps.png: characters without a font are boxes; for Chinese install" in outcome.err
 
 
 def test_a_fused_kernel_shows_no_attention(finished, tmp_path):
@@ -337,7 +353,12 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
     outcome = call(report.main, "--compare", finished, tmp_path / "V")
     rows = outcome.out.splitlines()
     assert outcome.code == 0 and len(rows) == 4 and rows[0].startswith("| run | BLEU, 95 % interval, p |")
-    assert str(finished) in rows[2] and str(tmp_path / "V") in rows[3]
+    for folder, row in zip((finished, tmp_path / "V"), rows[2:]):
+        test, (_, *cells) = result_of(folder)["metrics"]["test"], row.strip("| ").split(" | ")
+        assert str(folder) in row
+        for name, cell in zip(("bleu", "bleu_lc", "chrf"), cells):
+            assert cell.startswith(f"{test[name]['mean']:.2f} ± ")
+            assert cell.endswith(", –") if folder == finished else 0 <= float(cell.rpartition(", ")[2].strip("< ")) <= 1
     refused(2, r"--compare: name two or more", report.main, "--compare", finished, finished)
     refused(
         2,
@@ -413,6 +434,41 @@ def test_chinese_is_scored_by_characters():
     found = [translation.score(["A b c d."], ["a b c d."], "13a", lower=lower)[0] for lower in (False, True)]
     assert [one["bleu_lc"] for one in found] == pytest.approx([100, 100])
     assert [one["exact_match"] for one in found] == [0, 100] and found[1]["bleu"] < 100
+
+
+def test_scores_are_those_of_sacrebleu_s_own_functions():
+    """Translations are shorter than their references, so that BLEU's penalty tells which are which."""
+    import sacrebleu
+
+    pairs = [
+        ("the cat sits on the", "The cat sits on the mat ."),
+        ("a dog ran", "A dog ran away !"),
+        ("no", "No , never ."),
+    ]
+    found, references = map(list, zip(*pairs))
+    for tokenize in ("13a", "zh"):
+        metrics, _, _ = translation.score(found, references, tokenize)
+        for name, lowercase in (("bleu", False), ("bleu_lc", True)):
+            wanted = sacrebleu.corpus_bleu(found, [references], tokenize=tokenize, lowercase=lowercase)
+            assert metrics[name] == pytest.approx(wanted.score) and 1 < wanted.bp * 100 < 99
+        assert metrics["chrf"] == pytest.approx(sacrebleu.corpus_chrf(found, [references]).score)
+        assert metrics["bleu"] < metrics["bleu_lc"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "13a"),
+        ({"data.target": "zh"}, "zh"),
+        ({"data.target_tokenizer": "jieba"}, "zh"),
+        ({"data.tokenizer": "character"}, "zh"),
+        ({"data.target_tokenizer": "jieba", "decode.tokenize": "13a"}, "13a"),
+        ({"data.target": "zh", "decode.tokenize": "char"}, "char"),
+    ],
+)
+def test_what_makes_words_of_translations_for_bleu(changes, name):
+    config = cli.load_config(QUICKSTART, [f"{field}={value}" for field, value in changes.items()])
+    assert translation.scored_words(config) == name
 
 
 def test_packing_keeps_every_pair_whole():

@@ -1,0 +1,16 @@
+r"""The quickstart of configs/transformer/quickstart.py with learned positions, to compare on longer numbers.
+
+Command:   python -m experiments.run --config configs/transformer/quickstart_learned.py \
+               --workdir runs/number_words_learned
+Needs:     nothing
+Paper:     none: a generated corpus
+Ours:      not measured
+"""
+
+from configs.transformer import quickstart
+
+
+def get_config():
+    config = quickstart.get_config()
+    config.model.positions = "learned"
+    return config
