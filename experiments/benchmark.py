@@ -2,8 +2,9 @@
 
 Every framework runs in a process of its own with the same allocator settings; they take turns of some steps each,
 so that a machine whose speed drifts treats all alike. Printed are the medians over the turns, our ratio to the faster
-of PyTorch's two, resident memory, and the time from the start of a process to the end of its first step, with an empty
-and with a filled compilation cache. PyTorch is optional (tests/requirements.txt); without it only JAX is timed.
+of PyTorch's two, how many times as fast decoding is with a cache as without, resident memory, and the time from the
+start of a process to the end of its first step, with an empty and with a filled compilation cache. PyTorch is optional
+(tests/requirements.txt); without it only JAX is timed.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from pathlib import Path
 from experiments import cli
 from experiments.environment import environment, version
 from experiments.files import write_json
+from experiments.tables import RECOMPUTING, recomputing_text
 from research.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -108,6 +110,8 @@ def show(kind: str, found: dict) -> float | None:
             first += f" ({row['first_step_seconds_cached']:.1f} cached)"
         memory = f"{row['resident_mib'][0]} to {row['resident_mib'][-1]}"
         print(f"{name:14} {row['median_ms']:8.1f} {row['min_ms']:8.1f} {row['max_ms']:8.1f} {first:>18} {memory:>20}")
+    if RECOMPUTING in found:
+        print(f"{recomputing_text(found)} as fast as recomputing the prefix")
     others = [row["median_ms"] for name, row in found.items() if name.startswith("torch")]
     if not others:
         return None
@@ -156,10 +160,10 @@ def main(argv: Sequence[str]) -> None:
         words = ["python", "-m", "experiments.benchmark", flags.paper, "--rounds", str(flags.rounds)]
         words += ["--steps", str(flags.steps)] if flags.steps else []
         words += ["--kinds", flags.kinds] if flags.kinds else []
-        about = environment() | {"torch": version("torch")}
-        record = {"paper": flags.paper, "command": shlex.join(words), "kinds": kinds, "environment": about}
+        record = {"paper": flags.paper, "about": paper.__doc__.strip(), "command": shlex.join(words), "kinds": kinds}
+        record["environment"] = environment() | {"torch": version("torch")}
         write_json(flags.output, record)
-        if any(kind.startswith("train ") for kind in kinds):
+        if all("words" in measured for measured in kinds.values()):
             from experiments.plots import length_plot
 
             length_plot(record, flags.output.with_suffix(".png"))

@@ -85,11 +85,14 @@ def _draw(axis, groups: list, height: float) -> None:
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def attention_plot(weights: np.ndarray, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> bool:
-    """Where each target token looks: a map a head, and their mean, as a PNG.
+def attention_plot(
+    weights: np.ndarray, of: str, source: Sequence[str], target: Sequence[str], title: str, path: Path
+) -> bool:
+    """Where each target token looks: a map a head or layer, and where there are several their mean, as a PNG.
 
     Args:
-        weights: (heads, target, source), rows sum to 1.
+        weights: (heads or layers, target, source), rows sum to 1.
+        of: what they are of, head or layer.
         path: file to write.
 
     Returns whether there was a font for every character: Chinese needs one of CHINESE_FONTS on the machine. Without,
@@ -99,12 +102,14 @@ def attention_plot(weights: np.ndarray, source: Sequence[str], target: Sequence[
     fonts = [name for name in CHINESE_FONTS if name in installed]
     with plt.rc_context({"font.sans-serif": [*fonts, "DejaVu Sans"]}), warnings.catch_warnings(record=True) as found:
         warnings.filterwarnings("always", "Glyph .* missing from font")
-        _draw_attention(weights, source, target, title, path)
+        _draw_attention(weights, of, source, target, title, path)
     return not any("missing from font" in str(one.message) for one in found)
 
 
-def _draw_attention(weights, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> None:
-    maps = [("mean of the heads", weights.mean(axis=0)), *((f"head {n}", w) for n, w in enumerate(weights, 1))]
+def _draw_attention(weights, of: str, source: Sequence[str], target: Sequence[str], title: str, path: Path) -> None:
+    maps = [(f"{of} {n}", each) for n, each in enumerate(weights, 1)]
+    if len(maps) > 1:
+        maps = [(f"mean of the {of}s", weights.mean(axis=0)), *maps]
     columns = min(len(maps), 3)
     rows = -(-len(maps) // columns)
     size = (1.2 + 0.3 * len(source), 1.2 + 0.26 * len(target))
@@ -145,9 +150,10 @@ def length_plot(benchmark: Mapping, path: Path) -> None:
         )
         places = [place + (number - (len(names) - 1) / 2) * 0.38 for place in range(len(decoded))]
         right.barh(places, [1e6 / cost(kind, "median_ms") for kind in decoded], height=0.36, label=name)
-    left.set_xscale("log", base=2)
-    left.set_xticks(list(trained), list(trained))
-    left.set_ylim(bottom=0)
+    if trained:
+        left.set_xscale("log", base=2)
+        left.set_xticks(list(trained), list(trained))
+        left.set_ylim(bottom=0)
     left.set_xlabel("tokens a sentence, source and target")
     left.set_ylabel("µs a target word, training step")
     right.set_yticks(range(len(decoded)), [kind.removeprefix("decode ") for kind in decoded])

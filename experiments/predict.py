@@ -210,7 +210,8 @@ class Translator:
         return found
 
     def draw_attention(self, text: str, path: Path) -> None:
-        """Writes a picture of what each token of the best translation looks at, in the last layer."""
+        """Writes a picture of what each token of the best translation looks at: the heads of the last layer, or of a
+        model with one head every layer."""
         source, target = self.run.codecs["source"], self.run.codecs["target"]
         ids = source.encode(text)[: self.limit]
         if not 0 < len(ids) <= DRAWN:
@@ -222,7 +223,11 @@ class Translator:
         if not maps:
             raise ConfigError("--attention: a fused kernel keeps its weights to itself; train with model.fused empty")
         pieces = [[*codec.pieces(row), "</s>"] for codec, row in ((source, ids), (target, best.ids))]
-        if not attention_plot(np.asarray(maps[-1])[0], *pieces, f"{len(maps)} layers, the last one", path):
+        if maps[-1].shape[1] > 1:
+            shown, of, title = maps[-1][0], "head", f"{len(maps)} layers, the last one"
+        else:
+            shown, of, title = np.concatenate([each[0] for each in maps]), "layer", "all layers that look at the source"
+        if not attention_plot(np.asarray(shown), of, *pieces, title, path):
             fonts = ", ".join(CHINESE_FONTS[:2])
             sys.stderr.write(f"{path}: characters without a font are boxes; for Chinese install one, such as {fonts}\n")
 

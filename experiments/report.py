@@ -116,7 +116,7 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
     bleu = {}
     for result in (one for paper in found.values() for one in paper.results.values()):
         if stored := result["metrics"][headline_split(result["metrics"])].get("bleu_lc"):
-            bleu[result["config"]] = spread_text(stored)
+            bleu[result["config"]] = f"{spread_text(stored)} (n = {stored['n']})"
     documents = {}
     for path in [root / "README.md", *(root / "paper_notes" / f"{paper}.md" for paper in papers)]:
         if not path.is_file():

@@ -26,7 +26,7 @@ from experiments.workdir import Workdir, decode_options, is_leader, nested
 from research import datasets, translation
 from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
-from research.codecs import digest, holds_codecs, load_codecs, save_codecs
+from research.codecs import digest, holds_codecs, load_codecs, roles, save_codecs
 from research.corpora.reading import sha256
 from research.decoding import Search
 from research.errors import ConfigError
@@ -34,8 +34,8 @@ from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import cuts_go_on, learning_rates, make_optimizer, row_decay
 from research.parallel import Placement
-from research.tasks import Task, Translation, make_task, paper_of, shapes
-from research.text import Vocabulary
+from research.tasks import Task, Translation, make_task, shapes
+from research.text import SENTENCE, Vocabulary
 from research.word_vectors import embedding_matrix, read_vectors
 
 EXAMPLES = (
@@ -230,7 +230,7 @@ def run(
     make_optimizer(config.optimizer)
     settings = settings_of(config)
     options = search_of(config)
-    paper_of(config)
+    make_task(config, sizes=dict.fromkeys(roles(config), len(SENTENCE)), num_classes=2)
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
             return folder.result

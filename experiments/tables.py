@@ -20,6 +20,9 @@ METRICS = {
 }
 """Metric names of the contract, in the order of their columns, and how a table heads them."""
 
+RECOMPUTING = "jax recomputing"
+"""The worker of a benchmark that decodes without a cache."""
+
 HEADLINES = ("accuracy", "exact_match", "bleu", "bleu_lc")
 """Metrics that the docstring of a run's configuration shows, behind `Ours:`."""
 
@@ -203,6 +206,11 @@ def ablation_table(study: Mapping) -> str:
     )
 
 
+def recomputing_text(workers: Mapping) -> str:
+    """How many times as fast decoding with a cache is, of the medians."""
+    return f"{workers[RECOMPUTING]['median_ms'] / workers['jax']['median_ms']:.1f} times"
+
+
 def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot: str = "") -> str:
     """One line a kind of work and framework of `benchmark.json`, and the command; where models are compared instead of
     frameworks, first one line a model with its size and BLEU.
@@ -223,8 +231,6 @@ def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot
                 first += f" ({row['first_step_seconds_cached']:.1f} s with the compilation cache)"
             spread = f"{row['median_ms']:.1f} ({row['min_ms']:.1f} to {row['max_ms']:.1f})"
             ratio = f"{measured['ratio']:.2f}" if name == "jax" and measured["ratio"] else ""
-            if name.startswith("jax "):
-                ratio = f"{measured['workers']['jax']['median_ms'] / row['median_ms']:.2f}"
             memory = f"{row['resident_mib'][0]}, {row['resident_mib'][-1]}"
             each = [
                 f"{1000 * measured[unit] / row['median_ms']:,.{digits}f}" if unit in measured else ""
@@ -245,16 +251,20 @@ def benchmark_table(benchmark: Mapping, bleu: Mapping[str, str], link: str, plot
     ]
     used = [n for n in range(len(head)) if any(row[n] for row in rows)]
     head, rows = [head[n] for n in used], [[row[n] for n in used] for row in rows]
-    about = "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch"
-    if any(name.startswith("jax ") for measured in benchmark["kinds"].values() for name in measured["workers"]):
-        about += "; on lines of another way of ours, ours to that"
-    about += "."
+    about = "Frameworks in processes of their own, taking turns; ratio: of the medians, ours to the faster PyTorch."
+    for kind, measured in benchmark["kinds"].items():
+        if RECOMPUTING in measured["workers"]:
+            about += f" `{kind}` is {recomputing_text(measured['workers'])} as fast as recomputing the prefix."
     if models:
-        about = "Models in processes of their own, taking turns; parameters are those of the models that were timed."
+        about = "Models in processes of their own, taking turns; BLEU is that of the committed runs."
     sizes = [[_linked(config, link), f"{row['params']:,}", bleu.get(config, "–")] for config, row in models.items()]
-    about += f" Measured on {machine_text(benchmark['environment'])}.\n\n"
+    where = benchmark["environment"]
+    versions = [f"{name} {where[key]}" for name, key in (("JAX", "jax"), ("PyTorch", "torch")) if where.get(key)]
+    about += f" Measured on {', '.join([machine_text(where), *versions])}.\n\n"
+    about += f"{benchmark['about']}\n\n" if "about" in benchmark else ""
     about += f"{table(['model', 'parameters', METRICS['bleu_lc']], sizes, 1)}\n" if models else ""
-    shown = f"\n![Training by sentence length, and decoding: words and time]({link}{plot})\n" if plot else ""
+    title = "Time a target word in training, by sentence length, and target words a second in decoding"
+    shown = f"\n![{title}]({link}{plot})\n" if plot else ""
     return f"{about}{table(head, rows, 2)}\n```\n{benchmark['command']}\n```\n{shown}"
 
 

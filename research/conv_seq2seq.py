@@ -60,7 +60,8 @@ def read_layers(parts: Sequence[str], name: str) -> tuple[Convolution, ...]:
         match = re.fullmatch(r"\s*(?:(\d+)\s*\*\s*)?(\d+)\s*x\s*(\d+)\s*", part)
         if not match or 0 in (numbers := [int(number or 1) for number in match.groups()]):
             raise ConfigError(
-                f"model.{name}: '{part}' is not CHANNELSxKERNEL or COUNT*CHANNELSxKERNEL, such as 9*512x3"
+                f"model.{name}: '{part}', from layer {len(layers) + 1} on, is not CHANNELSxKERNEL or "
+                "COUNT*CHANNELSxKERNEL, such as 9*512x3"
             )
         count, channels, kernel = numbers
         if channels > LARGEST or max(count, kernel) > 1000:
@@ -419,7 +420,10 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
     if wrong := [number for number in attention if not 1 <= number <= layers]:
         raise ConfigError(f"model.attention names layer {wrong[0]}; the decoder has layers 1 to {layers}")
     if max_length > config.max_length and (config.source_positions or config.target_positions):
-        raise ConfigError(f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}")
+        raise ConfigError(
+            f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}; raise it, or "
+            "shorten data.buckets"
+        )
     fields = {name: config[name] for name in Shape.__dataclass_fields__}
     options = {name: config[name] for name in rest} | {"source_size": source_size, "target_size": target_size}
     return ConvSeq2Seq(**options, **stacks, attention=attention, shape=Shape(**fields))

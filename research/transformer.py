@@ -377,6 +377,9 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
     if config.share == "all" and source_size != target_size:
         raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
     if max_length > config.max_length and config.positions == "learned":
-        raise ConfigError(f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}")
+        raise ConfigError(
+            f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}; raise it, or "
+            "shorten data.buckets"
+        )
     fields = {name: config[name] for name in Shape.__dataclass_fields__}
     return Transformer(source_size, target_size, shape=Shape(**fields), **{name: config[name] for name in rest})

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,12 @@ from configs.esim import snli
 from configs.textcnn import mr
 from experiments import benchmark
 from experiments.benchmarks import conv_seq2seq, esim, side_by_side, textcnn, transformer, translation
+from experiments.environment import version
 from research.batches import Batch, Table, gather, make_buckets
 from research.tasks import make_task
 from tests import test_conv_seq2seq, test_transformer
 from tests.seq2seq import KEY, V, batch, close, sentences, torch_inputs
-from tests.test_cli import call, refused
+from tests.test_cli import ROOT, call, refused
 from tests.test_recurrence import SIDES
 
 NO_TORCH = "tests/requirements.txt installs PyTorch for this comparison"
@@ -149,7 +151,101 @@ def test_esim_in_pytorch_is_the_model_that_is_timed(packed, monkeypatch):
     sums_agree(task, ours, examples, loss, 1e-4)
 
 
+def test_the_reference_of_conv_seq2seq_has_all_places_of_dropout(monkeypatch):
+    """Both embeddings, the 4 + 3 convolutions' inputs, and the decoder's output: section 4.2."""
+    net, calls = small(conv_seq2seq, monkeypatch, C=8), []
+    from torch.nn import functional
+
+    drop = lambda x, p=0.5, training=True, *rest: (calls.append((p, training)), x)[1]
+    monkeypatch.setattr(functional, "dropout", drop)
+    tokens = net.classify.weight.new_ones(1, 3).long()
+    net(tokens, tokens)
+    assert calls == [(conv_seq2seq.DROPOUT, True)] * 10
+
+
+# --- what is timed
+
+
+def test_the_sizes_are_those_that_the_figures_are_of():
+    assert (translation.B, translation.L, translation.V, translation.SENTENCES) == (128, 24, 8000, 64)
+    of_conv = (conv_seq2seq.C, conv_seq2seq.K, conv_seq2seq.ENCODER, conv_seq2seq.DECODER, conv_seq2seq.STEPS)
+    assert of_conv == (256, 3, 4, 3, 64)
+    of_transformer = (transformer.D, transformer.FF, transformer.HEADS, transformer.LAYERS, transformer.STEPS)
+    assert of_transformer == (256, 1024, 4, 3, 32)
+    assert (esim.SIZE, esim.L, esim.B) == (300, 32, 32)
+    lengths = [f"train {length}" for length in (16, 32, 64, 128, 256, 512)]
+    assert list(side_by_side.KINDS) == lengths + [f"decode {size} beam {beam}" for size in (1, 64) for beam in (1, 5)]
+
+
+@pytest.mark.parametrize("module", [conv_seq2seq, transformer])
+def test_decoding_with_and_without_a_cache_gives_the_same(module):
+    """32 words of sentences of 24. The search alone may end there."""
+    config = module._config()
+    config.model.update(
+        dict(encoder=("8x3",), decoder=("2*8x3",), embedding=8, output=8)
+        if module is conv_seq2seq
+        else dict(layers=1, d_model=8, d_ff=8, heads=2, d_k=4, d_v=4, share="none")
+    )
+    options = {"beam": 1, "steps": 32, "sentences": 3, "entries": 11}
+    cached, again = (
+        np.asarray(translation.jax_decoder(config, cached=cached, **options)()) for cached in (True, False)
+    )
+    assert cached.shape == again.shape == (3, 32)
+    np.testing.assert_array_equal(cached[:, :-1], again[:, :-1])
+    assert len(set(again[0])) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("train 512", {"rows": 8, "length": 512, "entries": 6000}),
+        ("decode 64 beam 5", {"sentences": 64, "beam": 5, "steps": 32, "entries": 6000}),
+    ],
+)
+def test_side_by_side_times_what_its_kinds_say(kind, wanted, monkeypatch):
+    asked, served = [], []
+    for name in ("jax_training", "jax_decoding"):
+        monkeypatch.setattr(side_by_side, name, lambda config, **options: asked.append(options) or (lambda steps: None))
+    monkeypatch.setattr(side_by_side, "serve", lambda run, seconds, **facts: served.append(facts))
+    monkeypatch.setattr(side_by_side, "parameters", lambda config, entries: entries)
+    for name in ("keep_freed_memory", "set_up_jax"):
+        monkeypatch.setattr(side_by_side.cli, name, lambda: None)
+    side_by_side.main("transformer", kind)
+    assert asked == [wanted]
+    assert served == [{"config": "configs/transformer/multi30k_de_en.py", "params": 6000}]
+
+
 # --- the command
+
+
+def test_workers_take_turns_and_are_compared(tmp_path, monkeypatch, capsys):
+    """Of workers whose steps take 10, 20 and 30 ms."""
+    stub = tmp_path / "python"
+    program = f"""#!{sys.executable}
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from experiments.benchmarks.worker import serve
+milliseconds = {{"jax": 10, "torch eager": 20, "jax recomputing": 30}}[sys.argv[-2]]
+serve(lambda steps: time.sleep(steps * milliseconds / 1000), 1.5, kind=sys.argv[-1])
+"""
+    stub.write_text(program)
+    stub.chmod(0o755)
+    monkeypatch.setattr(benchmark.sys, "executable", str(stub))
+    found = benchmark.compare("toy", ["jax", "torch eager", "jax recomputing"], "greedy", 3, 2)
+    for (name, row), least in zip(found.items(), (10, 20, 30)):
+        assert least <= row["min_ms"] <= row["median_ms"] <= row["max_ms"], name
+        assert len(row["resident_mib"]) == 3 and row["peak_mib"] > max(row["resident_mib"]) - 2
+        assert (row["first_step_seconds"], row["kind"]) == (1.5, "greedy")
+    assert found["jax"]["first_step_seconds_cached"] == 1.5
+    ratio = found["jax"]["median_ms"] / found["torch eager"]["median_ms"]
+    assert benchmark.show("greedy", found) == ratio < 1
+    shown = capsys.readouterr().out
+    assert f"ratio of medians, JAX to the faster PyTorch: {ratio:.3f}" in shown
+    assert f"{found['jax recomputing']['median_ms'] / found['jax']['median_ms']:.1f} times as fast as reco" in shown
+
+
+def test_versions_are_those_of_the_packages():
+    assert version("numpy") == np.__version__ and version("no-such-package") is None
 
 
 FOUND = {"jax": {"median_ms": 5.0, "min_ms": 4.0, "max_ms": 6.0, "first_step_seconds": 1.0, "resident_mib": [7, 8]}}
@@ -180,9 +276,10 @@ def test_kinds_and_steps_are_those_asked_for_and_the_command_says_so(tmp_path, t
         *("train 16", "decode 1 beam 1", "decode 1 beam 5")
     ]
     assert [kind["words"] for kind in record["kinds"].values()] == [4096, 32, 32]
-    assert path.with_suffix(".png").is_file()
+    drawn = path.with_suffix(".png").stat().st_mtime_ns
     timed.clear()
     assert call(benchmark.main, "side_by_side", *flags, "--kinds", "decode 64*", "--steps", "3").code == 0
+    assert path.with_suffix(".png").stat().st_mtime_ns > drawn, "no picture of other figures is left"
     assert [(kind, steps) for _, kind, _, steps in timed] == [("decode 64 beam 1", 3), ("decode 64 beam 5", 3)]
     assert json.loads(path.read_text())["command"] == f"{command} --steps 3 --kinds 'decode 64*'"
 
@@ -197,7 +294,8 @@ def test_only_what_needs_pytorch_says_that_it_is_skipped(timed, monkeypatch, tmp
     path = tmp_path / "found.json"
     assert call(benchmark.main, "transformer", "--kinds", "beam 4", "--output", path).code == 0
     record = json.loads(path.read_text())
-    assert record["kinds"]["beam 4"]["sentences"] == 64 and "torch" in record["environment"]
+    assert record["kinds"]["beam 4"]["sentences"] == 64 and record["about"].startswith("Training and decoding of a")
+    assert record["environment"]["torch"] == version("torch")
     for words in (("side_by_side", "--kinds", "train 16"), ("conv_seq2seq", "--kinds", "greedy")):
         assert call(benchmark.main, *words).err == ""
 

@@ -23,7 +23,7 @@ from research.esim import ESIM
 from research.fit import Diverged, Member, Settings, Stopped, Trainer, _Run
 from research.optimizers import learning_rates, make_optimizer, with_rate
 from research.parallel import Placement
-from research.tasks import Classification
+from research.tasks import Classification, better
 from research.textcnn import TextCNN
 from tests.test_optimizers import config
 from tests.test_textcnn import optimizer
@@ -328,10 +328,19 @@ def test_a_checkpoint_of_a_version_that_counted_no_cuts_is_resumed(tmp_path, uni
 def test_a_run_takes_its_rates_from_the_optimiser():
     run_config = wmt14_en_de.get_config()
     assert settings_of(run_config).rates == learning_rates(run_config.optimizer) and settings_of(run_config).rates
+    assert settings_of(run_config).cuts_go_on and not settings_of(base.get_config()).cuts_go_on
     assert settings_of(base.get_config()).rates == ()
     run_config.train.average = 2
     with pytest.raises(ConfigError, match=r"^train\.average: a learning rate that is cut"):
         settings_of(run_config)
+
+
+@pytest.mark.parametrize("metric", ["loss", "perplexity", "accuracy", "auc"])
+def test_what_is_better(metric):
+    """A lower loss or perplexity, a higher score of anything else; a tie is not."""
+    lower, higher = better(metric, 5.0, 6.0), better(metric, 6.0, 5.0)
+    assert (lower, higher) == ((True, False) if metric in ("loss", "perplexity") else (False, True))
+    assert better(metric, 5.0, None) and not better(metric, 5.0, 5.0)
 
 
 def test_the_best_parameters_are_kept_not_the_last(tmp_path):

@@ -90,7 +90,8 @@ class Stack(nn.Module):
             self.attention = nn.ModuleList(
                 [Attention(channels, norm) if n in attention else None for n, (channels, _) in enumerate(layers)]
             )
-            self.register_buffer("version", torch.tensor([2.0]))
+            if norm_dim:  # fairseq's first version has none
+                self.register_buffer("version", torch.tensor([2.0]))
         self.fc2 = norm(nn.Linear(before[-1], output))
 
     def embed(self, tokens):
@@ -338,8 +339,16 @@ STATES = {
     "no attention": (without("decoder.attention"), r"no layer of its decoder attends to the source"),
     "no normalisation": (
         lambda state: {**without("encoder.fc1.")(state), "encoder.fc1.weight": torch.zeros(8, F)},
-        r"no entry 'encoder\.fc1\.weight_g'",
+        r"'encoder\.fc1' is without g and v, as a model that was made ready for translating is; import the checkpoint",
     ),
+    "no normalisation of a convolution": (
+        lambda state: {
+            **without("decoder.convolutions.1")(state),
+            "decoder.convolutions.1.weight": torch.zeros(3, 8, 16),
+        },
+        r"'decoder\.convolutions\.1' is without g and v",
+    ),
+    "no g": (without("decoder.fc2.weight_g"), r"no entry 'decoder\.fc2\.weight_g', so it is not of fairseq's"),
     "unknown parts": (
         lambda state: {**state, "decoder.fc4.bias": torch.zeros(2), "zz": torch.zeros(1)},
         r"has entries that fairseq's fconv does not have: decoder\.fc4\.bias, zz$",

@@ -215,9 +215,9 @@ def test_the_attention_of_a_sentence_is_drawn(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "attention_plot", lambda *arguments: (drawn.append(arguments), draw(*arguments)))
     first, _ = lines_of(finished, b"a $b$\nc\n", tmp_path, "--attention", tmp_path / "maps.png")
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
-    ((weights, source, target, title, _),) = drawn
+    ((weights, of, source, target, title, _),) = drawn
     assert source == ["a", "<unk>", "</s>"] and target == [*first["translation"].split(), "</s>"]
-    assert weights.shape == (2, len(target), 3) and "last" in title  # of two heads
+    assert weights.shape == (2, len(target), 3) and of == "head" and "last" in title
     np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-5)
 
 
@@ -305,7 +305,10 @@ def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
         ({"train.patience": 2}, r"train\.average needs train\.patience = 0"),
         ({"model.positions": "learned", "model.max_length": 9}, r"model\.max_length = 9: a sentence of \d+ positions"),
         ({"model.positions": "learned", "model.max_length": 19}, r"max_length = 19: a sentence of 20 positions"),
-        ({"model.positions": "learned", "model.max_length": 5}, r"max_length = 5 is less than the longest bucket, 8$"),
+        (
+            {"model.positions": "learned", "model.max_length": 5},
+            r"max_length = 5 is less than the longest bucket, 8; raise it, or",
+        ),
         ({"decode.beam": 0}, r"run: decode: beam and best must be at least 1"),
         ({"decode.alpha": -1}, r"run: decode: .*alpha"),
         ({"train.label_smoothing": 1.0}, r"train\.label_smoothing must lie in \[0, 1\)"),

@@ -119,7 +119,7 @@ def test_places_are_those_of_the_largest_mean_attention_and_never_of_the_sentenc
     values = variables(net, seed=8)
     decode = translation.decoder(Translation(net), Search(beam=2, best=2, extra=2), places=True)
     found = jax.tree.map(np.asarray, jax.jit(decode)(values, batch(sources, [[]] * 2)))
-    run, ends = jax.jit(functools.partial(net.apply, mutable=["attention"])), 0
+    run, ends, others = jax.jit(functools.partial(net.apply, mutable=["attention"])), 0, 0
     for source, *beams in zip(sources, found.tokens, found.places):
         for tokens, places in zip(*beams):
             output = tokens[tokens != PAD].tolist()
@@ -130,8 +130,9 @@ def test_places_are_those_of_the_largest_mean_attention_and_never_of_the_sentenc
             mean = np.mean(maps, axis=(0, 1))  # layers and heads
             np.testing.assert_array_equal(places[: len(output)], mean[:, :-1].argmax(1))
             ends += (mean.argmax(1) == len(source) - 1).sum()
+            others += (np.mean(maps[-1], axis=0)[:, :-1].argmax(1) != mean[:, :-1].argmax(1)).sum()
             assert (places < len(source) - 1).all()
-    assert ends > 2
+    assert ends > 2 and others > 0, "the last layer alone would say something else"
 
 
 def test_no_places_without_being_asked_for():

@@ -13,8 +13,9 @@ from configs.transformer import multi30k_de_en
 
 def get_config():
     config = iwslt.get_config()
-    config.data.update(multi30k_de_en.get_config().data)
+    transformer = multi30k_de_en.get_config()
+    config.data.update(transformer.data)
     config.model.update(dropout=0.3)
-    config.train.batch_tokens = 2400
+    config.train.batch_tokens = transformer.train.batch_tokens
     config.train.stream = False
     return config

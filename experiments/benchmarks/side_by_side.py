@@ -1,5 +1,5 @@
-"""The two models of translation on the same batches: configs/{transformer,conv_seq2seq}/multi30k_de_en.py with a common
-vocabulary of 8,000 entries.
+"""The two models of translation on the same batches, configs/{transformer,conv_seq2seq}/multi30k_de_en.py, with a
+common vocabulary of as many entries as those have.
 
 `train 16` to `train 512`: a training step on pairs of so many tokens on either side, 4,096 tokens a side. `decode 1
 beam 5`: one sentence of 24 tokens (or 64 at once), 32 steps, whose end is held back.
@@ -35,13 +35,13 @@ def main(worker: str, kind: str) -> None:
     cli.keep_freed_memory()
     cli.set_up_jax()
     config = importlib.import_module(f"configs.{worker}.multi30k_de_en").get_config()
-    numbers = [int(number) for number in re.findall(r"\d+", kind)]
+    entries, numbers = config.data.subword_size, [int(number) for number in re.findall(r"\d+", kind)]
     if kind.startswith("train"):
-        run = jax_training(config, TOKENS // numbers[0], numbers[0])
+        run = jax_training(config, rows=TOKENS // numbers[0], length=numbers[0], entries=entries)
     else:
-        run = jax_decoding(config, sentences=numbers[0], beam=numbers[1], steps=STEPS)
+        run = jax_decoding(config, sentences=numbers[0], beam=numbers[1], steps=STEPS, entries=entries)
     run(1)
-    facts = {"config": f"configs/{worker}/multi30k_de_en.py", "params": parameters(config)}
+    facts = {"config": f"configs/{worker}/multi30k_de_en.py", "params": parameters(config, entries)}
     serve(run, time.perf_counter() - began, **facts)
 
 

@@ -50,6 +50,11 @@ def _weight(entries: Entries, name: str, *shape: int | None) -> Float[np.ndarray
     fairseq's first version all but the taps' one. The newer spelling is that of torch.nn.utils.parametrizations."""
     newer = tuple(f"{name}.parametrizations.weight.original{n}" for n in (0, 1))
     names = newer if newer[0] in entries else (f"{name}.weight_g", f"{name}.weight_v")
+    if names[0] not in entries and f"{name}.weight" in entries:
+        raise DataError(
+            f"{entries.path}: '{name}' is without g and v, as a model that was made ready for translating is; import "
+            "the checkpoint that its training saved"
+        )
     g, v = entries.take(names[0], *[None] * len(shape)), entries.take(names[1], *shape).astype(np.float64)
     if any(size not in (1, whole) for size, whole in zip(g.shape, v.shape)):
         raise DataError(f"{entries.path}: '{names[0]}' has shape {g.shape}, which does not go with {v.shape} of the v")
