@@ -7,6 +7,10 @@ the input: `line` (its number, from 1), `text`, `answer`, `score` (the probabili
 answered), `runners_up` (the next best, with `question`, `answer` and `score`) and, where there is something to say,
 `warning`. Where the first one's score is below the threshold, `answer` and `question` are null, `reason` says why, and
 `runners_up` begins with the best.
+
+A question that stands twice in the FAQ is known once if its answers are the same; otherwise the program ends with both
+line numbers. Texts longer than the run's longest bucket are cut, with a warning. Of a FAQ with fewer than --k questions
+all are reranked. For each known question the encoder's states are kept: about 24 kB at hidden size 300 and ten words.
 """
 
 import contextlib
@@ -126,6 +130,10 @@ class Finder:
         """The tokens that recall compares."""
         return self.premise.own(self.premise.split(query))
 
+    def is_long(self, query: str) -> bool:
+        """Whether the model reads a part of it alone."""
+        return len(self.premise.encode(query)) > self.limits[0]
+
     def recall(self, kind: str, query: str) -> Float[np.ndarray, " N"]:
         """A score of every text."""
         return self._recall[kind].scores(self.words(query))
@@ -165,8 +173,9 @@ class Bot:
         else:
             reason = f"the score {scores[0]:.2f} of the first is below the threshold {self.threshold:.2f}"
             record |= {"score": found[0]["score"], "runners_up": found[:RUNNERS_UP], "reason": reason}
-        if (count := len(self.finder.premise.encode(text))) > (limit := self.finder.limits[0]):
-            record["warning"] = f"cut to the first {limit} of {count} tokens"
+        if self.finder.is_long(text):
+            count = len(self.finder.premise.encode(text))
+            record["warning"] = f"cut to the first {self.finder.limits[0]} of {count} tokens"
         return record
 
     def _ranked(self, text: str) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:

@@ -29,6 +29,7 @@ from experiments.environment import environment
 from experiments.files import read_json, write_json
 from experiments.predict import Run
 from experiments.tables import order_name, orders_table
+from experiments.workdir import splits_of
 from research import datasets
 from research.codecs import roles
 from research.corpora import Corpus
@@ -37,6 +38,7 @@ from research.retrieval import RECALL, Retrieval, best, combined, recall_at, rec
 
 EXAMPLES = """examples:
   python -m experiments.evaluate_retrieval --workdir runs/esim/lcqmc_small --manual_dir ~/corpora
+  python -m experiments.evaluate_retrieval --workdir runs/esim/lcqmc_small --candidates 10000
   python -m experiments.evaluate_retrieval --workdir runs/esim/afqmc --recall bm25 --queries 500 --output FILE.json"""
 
 WEIGHTS = (0.0, *(2.0**power for power in range(-2, 8)))
@@ -172,6 +174,11 @@ def evaluate(run: Run, tasks: Mapping[str, Retrieval], kinds: Sequence[str], k: 
             raise DataError(f"corpus '{run.record['corpus']}': the {split} split has no two different texts of class 1")
         with _bar(f"{split}: candidates", len(task.candidates)) as bar:
             finder = Finder(run, task.candidates, kinds, k, bar.update)
+        if cut := finder.long + sum(finder.is_long(query) for query in task.queries):
+            limits = " and ".join(map(str, finder.limits))
+            print(
+                f"{split}: {cut} queries and candidates are longer than {limits} tokens and were cut", file=sys.stderr
+            )
         with _bar(f"{split}: queries", len(kinds) * len(task.queries)) as bar:
             found[split] = {kind: search(finder, task, kind, k, bar.update) for kind in kinds}
     methods = {}
@@ -227,6 +234,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"{orders_table(result)}\n{verdicts(result)}", end="")
     if flags.output:
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
+        facts["splits"] = splits_of(run.config)
         record = {"paper": run.config.paper, "config": read_json(flags.workdir / "result.json")["config"]}
         record |= {"command": cli.command("evaluate_retrieval", argv), **result, "data": facts}
         write_json(flags.output, record | {"environment": environment()})

@@ -22,11 +22,10 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.files import write_text
-from experiments.workdir import Workdir, decode_options, is_leader, nested
-from research import datasets, translation
+from experiments.workdir import Workdir, decode_options, is_leader, nested, splits_of
+from research import codecs, datasets, translation
 from research.batches import Lengths
 from research.checkpoints import Checkpoints, save_arrays
-from research.codecs import digest, holds_codecs, load_codecs, roles, save_codecs
 from research.corpora.reading import sha256
 from research.decoding import Search
 from research.errors import ConfigError
@@ -132,7 +131,8 @@ def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bo
         raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
     if config.word_vectors.unknown not in ("uniform", "gaussian"):
         raise ConfigError(f"word_vectors.unknown: '{config.word_vectors.unknown}' is neither uniform nor gaussian")
-    words = dict.fromkeys(token for d in data for token in _vocabulary(d).tokens[1:])
+    # an inner node's vector is no word's, though one is written like a bracket
+    words = dict.fromkeys(token for d in data for token in _vocabulary(d).tokens[len(codecs.reserved(config)) :])
     with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=_no_bar(quiet)) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -193,7 +193,8 @@ def search_of(config: ConfigDict) -> Search | None:
 
 def group_size(config: ConfigDict) -> int:
     """How many replicas train in one program: all on an accelerator, one on a CPU, unless the configuration says. With
-    batches by tokens one: they would take the largest of every replica's batch at each step."""
+    batches by tokens one: they would take the largest of every replica's batch at each step. With cuDNN's kernels one:
+    JAX cannot have them take several models at once."""
     choice = config.train.replicas_together
     if choice not in ("auto", "yes", "no"):
         raise ConfigError(f"train.replicas_together: '{choice}' is none of auto, yes, no")
@@ -206,8 +207,13 @@ def group_size(config: ConfigDict) -> int:
             "train.replicas_together = yes needs train.batch_tokens = 0: of batches by tokens, replicas together would "
             "take the most rows and the greatest length at each place"
         )
+    fused = config.model.get("fused", "") == "cudnn"
+    if choice == "yes" and fused:
+        raise ConfigError(
+            "train.replicas_together = yes does not go with model.fused = cudnn, whose kernel takes one model at a time"
+        )
     accelerated = jax.default_backend() != "cpu" and jax.process_count() == 1
-    together = choice == "yes" or (choice == "auto" and accelerated and not config.train.batch_tokens)
+    together = choice == "yes" or (choice == "auto" and accelerated and not (config.train.batch_tokens or fused))
     return config.replicas * config.folds if together else 1
 
 
@@ -230,13 +236,14 @@ def run(
     make_optimizer(config.optimizer)
     settings = settings_of(config)
     options = search_of(config)
-    make_task(config, sizes=dict.fromkeys(roles(config), len(SENTENCE)), num_classes=2)
+    codecs.check(config)
+    make_task(config, sizes=dict.fromkeys(codecs.roles(config), len(SENTENCE)), num_classes=2)
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
             return folder.result
         corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
-        known = config.task == "translation" and folder.started and holds_codecs(folder.replica(0), config)
-        prepared = datasets.build(corpus, config, load_codecs(folder.replica(0), config) if known else None)
+        known = config.task == "translation" and folder.started and codecs.holds_codecs(folder.replica(0), config)
+        prepared = datasets.build(corpus, config, codecs.load_codecs(folder.replica(0), config) if known else None)
         data = prepared.datasets
         sizes = {role: max(d.sizes()[role] for d in data) for role in data[0].codecs}
         task = make_task(config, sizes=sizes, num_classes=len(corpus.label_names))
@@ -259,7 +266,7 @@ def run(
         )
         vectors = word_vectors(config, data, quiet)
         dictionary = config.decode.dictionary if options is not None else ""
-        digests = {"vocabularies": [digest(d.codecs) for d in data], "word_vectors": digest_of(vectors)}
+        digests = {"vocabularies": [codecs.digest(d.codecs) for d in data], "word_vectors": digest_of(vectors)}
         digests |= {"dictionary": sha256(Path(dictionary)) if dictionary else ""}
         folder.start(corpus, sizes, **digests)
         spent = time.monotonic() - began  # the replicas count their own seconds, also those of earlier processes
@@ -269,7 +276,7 @@ def run(
                 for n in numbers:
                     folder.replica(n).mkdir(exist_ok=True)
                     if is_leader():
-                        save_codecs(data[n % config.folds].codecs, folder.replica(n), config)
+                        codecs.save_codecs(data[n % config.folds].codecs, folder.replica(n), config)
                         if dictionary:
                             shutil.copyfile(dictionary, decode_options(config, folder.replica(n)).dictionary)
                 members = [_member(config, data, sizes, vectors, n) for n in numbers]
@@ -280,8 +287,19 @@ def run(
             counts["train"] = len(data[0].texts["train"]["source"]) - prepared.long
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest, "examples": counts}
         facts |= {"vocabulary": sizes, "long": prepared.long, "label_names": list(corpus.label_names)}
+        facts["splits"] = splits_of(config)
+        facts |= {"majority": _majority(data[0])} if corpus.label_names else {}
         facts |= {"unlabelled": prepared.unlabelled} if prepared.unlabelled else {}
         return folder.finish(params=params, data=facts, seconds=spent)
+
+
+def _majority(data: datasets.Dataset) -> dict[str, float]:
+    """The most frequent class's share of each split, percent: what always choosing it would score."""
+    shares = {}
+    for name, places in data.splits.items():
+        if len(places):
+            shares[name] = 100.0 * float(np.bincount(data.table.labels[places]).max() / len(places))
+    return shares
 
 
 @functools.lru_cache(maxsize=64)

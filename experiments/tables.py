@@ -12,6 +12,8 @@ METRICS = {
     "macro_f1": "macro-F1",
     "f1": "F1",
     "auc": "AUC",
+    "accuracy_at_threshold": "accuracy at the threshold",
+    "f1_at_threshold": "F1 at the threshold",
     "exact_match": "exact match",
     "perplexity": "perplexity",
     "bleu": "BLEU",
@@ -120,8 +122,9 @@ def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
         rows.append(
             [
                 f"[{result['paper']}/{run}]({link}{result['config']})",
-                f"{result['data'].get('corpus', '–')} ({split})",
+                corpus_text(result["data"], split),
                 f"{theirs} ({paper['where']})" if theirs and "where" in paper else theirs or "–",
+                _majority(result["data"], split),
                 *(_measured(measured.get(m), intervals.get(m)) for m in shown),
                 str(max(stored["n"] for stored in measured.values())),
                 f"{result['params']:,}",
@@ -129,12 +132,29 @@ def results_table(results: Mapping[str, dict], root: Path, link: str) -> str:
                 machine_text(result["environment"]),
             ]
         )
-    head = ["configuration", "corpus", "paper", *(METRICS[m] for m in shown), "n", "parameters", "time", "machine"]
+    head = ["configuration", "corpus", "paper", "largest class", *(METRICS[m] for m in shown)]
+    head += ["n", "parameters", "time", "machine"]
+    used = [n for n in range(len(head)) if n != 3 or any(row[n] != "–" for row in rows)]
+    head, rows = [head[n] for n in used], [[row[n] for n in used] for row in rows]
     about = "Mean ± standard deviation over n seeds or folds, and the 95 % interval of the mean (Student's t)."
     if any(bootstrap_intervals(result, split) for _, result, split in lines):
         about += " Where n is 1, the brackets hold sacreBLEU's 95 % bootstrap interval over the sentences instead."
     blocks = [signatures_text(results), "".join(f"{result['command']}\n" for result in results.values())]
     return f"{about}\n\n{table(head, rows, 3)}" + "".join(f"\n```\n{block}```\n" for block in blocks if block)
+
+
+def corpus_text(data: Mapping, split: str) -> str:
+    """The corpus, and which of its own splits the numbers are of: mostly the one of the role's name."""
+    splits = data.get("splits", {})
+    own = splits.get(split) or split
+    trained = splits.get("train", "train")
+    return f"{data.get('corpus', '–')} ({own}{'' if trained == 'train' else f'; trained on {trained}'})"
+
+
+def _majority(data: Mapping, split: str) -> str:
+    """The share of the most frequent class, percent."""
+    share = data.get("majority", {}).get(split)
+    return "–" if share is None else f"{share:.2f}"
 
 
 def bootstrap_intervals(result: Mapping, split: str) -> dict[str, list[float]]:
@@ -199,7 +219,7 @@ def ablation_table(study: Mapping) -> str:
     head = ["variant", "change", metric, "seeds", "difference", "95 % interval", "p (Holm)"]
     head += [*(f"{METRICS.get(m, m)} ({s})" for s, m in also), "parameters", "time"]
     return (
-        f"{metric} on {study['data'].get('corpus', '–')} ({study['split']}), mean ± standard deviation over seeds; "
+        f"{metric} on {corpus_text(study['data'], study['split'])}, mean ± standard deviation over seeds; "
         f"difference from the baseline paired by seed, with the interval and p-value of Student's paired t-test, "
         f"p corrected over all variants; time a seed on {machine_text(study['environment'])}.\n\n"
         f"{table(head, rows, 2)}\n```\n{study['command']}\n```\n"
@@ -314,6 +334,6 @@ def order_name(name: str, method: Mapping) -> str:
 def retrieval_table(found: Mapping, link: str) -> str:
     """`orders_table` of a file that `evaluate_retrieval` has written, with its run and command. link: the way from the
     document to the root."""
-    about = f"{_linked(found['config'], link)} on the test part of {found['data']['corpus']}"
+    about = f"{_linked(found['config'], link)} on {corpus_text(found['data'], 'test')}"
     machine = machine_text(found["environment"])
     return f"{about}, one query after another on {machine}: {orders_table(found)}\n```\n{found['command']}\n```\n"

@@ -218,6 +218,11 @@ class Workdir:
         return result
 
 
+def splits_of(config: ConfigDict) -> dict[str, str]:
+    """Role of a split -> its name in the corpus, empty where it is a random part of the training split."""
+    return {role: config.data[role] for role in ("train", "dev", "test")}
+
+
 def nested(config: ConfigDict) -> dict:
     """The configuration as plain JSON values."""
     return {k: nested(v) if isinstance(v, ConfigDict) else v for k, v in config.items()}

@@ -93,9 +93,13 @@ def gather(
     )
 
 
+ROLES = ("text", "premise", "hypothesis", "source", "target")
+"""The text columns of all tasks, in the order in which an entry of `data.buckets` has their lengths."""
+
+
 def make_buckets(lengths: Sequence[int | Sequence[int]], columns: Sequence[str]) -> tuple[Lengths, ...]:
     """`data.buckets` as Lengths: a number holds for every text column, several are of one column each."""
-    columns = sorted(columns)
+    columns = sorted(columns, key=ROLES.index)
     each = f"; an entry may also be {len(columns)} lengths, of {', '.join(columns)}" if len(columns) > 1 else ""
     wrong = ConfigError(f"data.buckets must be growing lengths of at least 1, got {tuple(lengths)}{each}")
     buckets = []

@@ -179,13 +179,22 @@ class Subwords:
         return self.model
 
 
-def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
-    """Role -> codec, learned from the training part's sentences; with one vocabulary for all roles if `data.joint`."""
-    data, kinds = config.data, tokenizers(config)
-    if data.joint and len(set(kinds.values())) > 1:
+def check(config) -> None:
+    """ConfigError where no codecs can be made of the configuration, whatever the texts."""
+    kinds, empty = tokenizers(config), Vocabulary(reserved(config), reserved(config))
+    if config.data.get("joint", False) and len(set(kinds.values())) > 1:
         raise ConfigError("data.joint: one vocabulary for both languages needs one tokeniser for both")
     if skips(config) and (kind := set(SUBWORDS) & set(kinds.values())):
         raise ConfigError(f"data.unknown = skip is for words and characters; {', '.join(kind)} spells all words out")
+    for role, kind in kinds.items():
+        if kind not in SUBWORDS:
+            words_codec(role, empty, config)
+
+
+def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
+    """Role -> codec, learned from the training part's sentences; with one vocabulary for all roles if `data.joint`."""
+    check(config)
+    data, kinds = config.data, tokenizers(config)
 
     def learn(*group: str) -> dict[str, Codec]:
         """With one vocabulary for the roles of `group`; each is split by its own language's rules."""

@@ -136,7 +136,8 @@ class BiLSTM(nn.Module):
             zero = jnp.zeros((2, x.shape[0], self.hidden), x.dtype)
             sizes = (x.shape[-1], self.hidden, 1, 0.0, True)  # one layer, no dropout, both directions
             lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
-            return rnn.lstm(x, zero, zero, cudnn_weights(directions), lengths, *sizes)[0]
+            exact = jax.lax.Precision.HIGHEST  # else in TF32, of ten bits
+            return rnn.lstm(x, zero, zero, cudnn_weights(directions), lengths, *sizes, exact)[0]
         x, mask = x.swapaxes(0, 1), mask.T
         sums = [
             (inputs.reshape(-1, x.shape[-1]) @ one.w + one.b).reshape(*x.shape[:2], size)

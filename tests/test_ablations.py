@@ -483,6 +483,12 @@ def test_heads_share_the_width_of_the_model(config, overrides, heads, widths):
     assert all(shapes == shared[0] for shapes in shared), "the same matrices, and so the same computation"
 
 
+def test_a_side_of_the_attention_is_removed_by_keeping_the_other():
+    """Rows 23 and 24 of Table 2."""
+    assert ESIM.variants["premise_attention_off"].overrides == ["model.attention=hypothesis"]
+    assert ESIM.variants["hypothesis_attention_off"].overrides == ["model.attention=premise"]
+
+
 def test_the_axes_of_the_transformer():
     """Rows A to E of Table 3, and what else is often asked."""
     names = {

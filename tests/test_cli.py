@@ -20,7 +20,18 @@ from unittest import mock
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import ablate, cli, describe, import_weights, predict, report, run
+from experiments import (
+    ablate,
+    answer,
+    benchmark,
+    cli,
+    describe,
+    evaluate_retrieval,
+    import_weights,
+    predict,
+    report,
+    run,
+)
 from experiments.ablations.textcnn import STUDY
 from research.codecs import roles
 from research.errors import ConfigError, DataError
@@ -400,6 +411,10 @@ STUDY_FLAGS = ("--workdir", "--config", "--variants", "--seeds", "--list", "--co
         ("predict", predict.main, ("--workdir", "--input", "--replica")),
         ("report", report.main, ("--check",)),
         ("import_weights", import_weights.main, ("--from", "--checkpoint", "--dicts", "--worddict", "--workdir")),
+        ("answer", answer.main, ("--workdir", "--faq", "--recall", "--k", "--weight", "--threshold", "--json")),
+        ("evaluate_retrieval", evaluate_retrieval.main, ("--workdir", "--recall", "--candidates", "--output")),
+        ("describe", describe.main, ("--config", "--rows", "--output")),
+        ("benchmark", benchmark.main, ("--rounds", "--steps", "--kinds", "--output")),
         ("ablations.textcnn", functools.partial(ablate.command, STUDY), STUDY_FLAGS),
     ],
 )
@@ -416,7 +431,10 @@ def test_help_explains_every_flag_with_examples(name, program, flags):
     assert max(map(len, text.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("name", ["run", "predict", "report", "import_weights", "ablations.textcnn"])
+PROGRAMS = ("run", "predict", "answer", "evaluate_retrieval", "import_weights", "describe", "benchmark", "report")
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, "ablations.textcnn"])
 def test_programs_are_modules_to_run(name):
     """`python -m experiments.NAME` calls `cli.main`; ablations through `ablate.main`."""
     with mock.patch.object(cli, "main") as main, mock.patch.dict(sys.modules):

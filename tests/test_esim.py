@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
@@ -16,7 +17,8 @@ from research.esim import ESIM, HIM, align, leaves, make_model
 from research.layers import length_mask
 from research.tasks import Classification
 from research.text import NODE
-from tests.test_recurrence import random_values
+from research.train import init_state
+from tests.test_recurrence import numpy_tree_lstm, random_values
 
 B, L, V, D, H, C = 4, 9, 40, 6, 5, 3
 SEQUENTIAL = {"embedding_dim": D, "hidden": H}
@@ -80,30 +82,37 @@ def dense(p, x):
     return x @ p["kernel"] + p["bias"]
 
 
-def numpy_logits(p, a, b):
-    """Equations 1, 2 and 11 to 20 for one pair of ids."""
-    a, b = (numpy_bilstm(p["encoding"], p["words"]["embedding"][ids]) for ids in (a, b))
+def numpy_layers(p, name, x, ids, options):
+    """A BiLSTM or two, a tree-LSTM, or a layer with ReLU."""
+    for number in range(options.get("layers", 1)):
+        each = p[f"{name}_{number}" if number else name]
+        if options.get(name) == "feedforward":
+            x = np.maximum(dense(each, x), 0.0)
+        else:
+            x = numpy_tree_lstm(each, x, ids == NODE) if options.get("trees") else numpy_bilstm(each, x)
+    return x
+
+
+def numpy_logits(p, a, b, options):
+    """Equations 1 to 20 for one pair of ids, and what the ablations have in their place."""
+    ids = a, b
+    a, b = (numpy_layers(p, "encoding", p["words"]["embedding"][x], x, options) for x in ids)
     e = np.array([[a_i @ b_j for b_j in b] for a_i in a])
     a_tilde = np.array([sum(np.exp(e[i, j]) * b[j] for j in range(len(b))) / np.exp(e[i]).sum() for i in range(len(a))])
     b_tilde = np.array(
         [sum(np.exp(e[i, j]) * a[i] for i in range(len(a))) / np.exp(e[:, j]).sum() for j in range(len(b))]
     )
+    a_tilde = a_tilde * (options.get("attention") != "hypothesis")
+    b_tilde = b_tilde * (options.get("attention") != "premise")
     v = []
-    for text, aligned in ((a, a_tilde), (b, b_tilde)):
-        m = np.concatenate([text, aligned, text - aligned, text * aligned], axis=1)
-        composed = numpy_bilstm(p["composition"], np.maximum(dense(p["projection"], m), 0.0))
-        v += [composed.mean(axis=0), composed.max(axis=0)]
+    for nodes, text, aligned in zip(ids, (a, b), (a_tilde, b_tilde)):
+        m = [text, aligned, text - aligned, text * aligned][: None if options.get("enhancement", True) else 2]
+        m = np.concatenate(m, axis=1)
+        m = np.maximum(dense(p["projection"], m), 0.0) if options.get("projection", True) else m
+        composed = numpy_layers(p, "composition", m, nodes, options)
+        v += [composed.sum(axis=0)] if "pooling" in options else [composed.mean(axis=0), composed.max(axis=0)]
+        v += [composed[-1]] if options.get("trees") else []
     return dense(p["classify"], np.tanh(dense(p["hidden"], np.concatenate(v))))
-
-
-def test_logits_are_the_papers_equations():
-    net, (tokens, lengths) = model(), sentences()
-    values = variables(net)
-    found = net.apply(values, tokens, lengths)
-    params = jax.tree.map(lambda x: np.asarray(x, np.float64), values["params"])
-    texts = [row[:n] for row, n in zip(tokens, lengths)]
-    wanted = [numpy_logits(params, texts[i], texts[B + i]) for i in range(B)]
-    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
 OPTIONS = [
@@ -122,12 +131,29 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", [each for each in OPTIONS if "variant" not in each], ids=str)
+def test_logits_are_the_papers_equations(options):
+    """Of the trees too, whose attention and pooling are over all nodes, and whose roots stand beside the mean and the
+    maximum; and of the rows of table 2."""
+    net, (tokens, lengths) = model(**options), trees() if "trees" in options else sentences()
+    values = variables(net, (tokens, lengths))
+    found = net.apply(values, tokens, lengths)
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), values["params"])
+    texts = [row[:n] for row, n in zip(tokens, lengths)]
+    wanted = [numpy_logits(params, texts[i], texts[B + i], options) for i in range(B)]
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, "hybrid", {"output": "sigmoid", "num_classes": 2}], ids=str)
 def test_padding_never_changes_the_output(options):
-    net, (tokens, lengths) = model(**options), trees() if options.get("trees") else sentences()
+    if options == "hybrid":
+        net, (tokens, lengths) = hybrid(), trees()
+    else:
+        net = ESIM(**{"vocab_size": V, "num_classes": C} | SEQUENTIAL | options)
+        tokens, lengths = trees() if "trees" in options else sentences()
     values = variables(net, (tokens, lengths))
     wanted = net.apply(values, tokens, lengths)
-    assert np.abs(np.diff(wanted, axis=0)).min() > 1e-5  # the pairs differ, so the output can show it
+    assert np.abs(np.diff(wanted, axis=-2)[..., -1]).min() > 1e-5  # the pairs differ, so the output can show it
     for other in (17, NODE):
         changed = np.where(np.arange(L) < lengths[:, None], tokens, other)
         np.testing.assert_allclose(net.apply(values, changed, lengths), wanted, rtol=1e-6, atol=1e-6)
@@ -195,6 +221,17 @@ def test_a_score_multiplied_by_the_mask_is_wrong():
     aligned = align(texts, mask)
     np.testing.assert_allclose(aligned[0, 0], [-10.0, -0.5], atol=1e-5)  # e = -100, -100: the mean of both
     np.testing.assert_allclose(aligned[0, 1], [-10.0, 0.0], atol=1e-3)  # e = 0, -10
+    np.testing.assert_allclose(aligned[1, 0], [0.0, 10.0], atol=1e-5)  # e = -100, 0
+    np.testing.assert_allclose(aligned[1, 1], [0.0, 10.0], atol=1e-3)  # e = -100, -10
+
+
+def test_what_is_aligned_has_finite_gradients_however_low_the_scores():
+    """Of a text without words too, whose mask holds nowhere."""
+    texts = jnp.array([[[1e3, 0.0], [0.0, 1e3]], [[-1e3, -1.0], [2.0, -1e3]]] * 2)[jnp.array([0, 2, 1, 3])]
+    mask = jnp.array([[True, True], [True, True], [True, False], [False, False]])
+    gradient = jax.grad(lambda x: jnp.sum(align(x, mask) ** 2))(texts)
+    assert np.isfinite(gradient).all() and not gradient[2, 1].any() and not gradient[3].any()
+    assert gradient[:2].any() and gradient[2, 0].any()
 
 
 def test_exchanging_the_texts_and_their_roles():
@@ -228,19 +265,23 @@ def test_dropout_stands_before_every_layer_behind_the_vectors(options):
     net, texts = model(dropout=0.5, embedding_dim=64, hidden=64, **options), trees() if options else sentences()
     values = net.init(jax.random.key(0), *texts)
     rows = jnp.arange(2 * B)
-    layers = lambda module, method: method == "__call__" and module.name and module.name.startswith("dropout_")
-    inputs = {}
+    after = {"words": "encoding", "projection": "composition", "pooled": "hidden", "hidden": "classify"}
+    inputs, entered = {}, {}
 
     def watch(call, arguments, keywords, context):
         result = call(*arguments, **keywords)
-        if layers(context.module, context.method_name):
-            inputs[context.module.name] = (np.asarray(arguments[0]), np.asarray(result))
+        if context.method_name == "__call__" and (name := context.module.name):
+            if name.startswith("dropout_"):
+                inputs[name] = (np.asarray(arguments[0]), np.asarray(result))
+            elif name in after.values():
+                entered[name] = np.asarray(arguments[0])
         return result
 
     with nn.intercept_methods(watch):
         net.apply(values, *texts, rows, rngs={"dropout": jax.random.key(1)})
     assert set(inputs) == {"dropout_words", "dropout_projection", "dropout_pooled", "dropout_hidden"}
-    for given, kept in inputs.values():
+    for name, (given, kept) in inputs.items():
+        np.testing.assert_array_equal(entered[after[name.removeprefix("dropout_")]], kept)
         real = given != 0
         assert 0.4 < np.mean(kept[real] == 0) < 0.6
         np.testing.assert_allclose(kept[kept != 0], 2 * given[kept != 0], rtol=1e-6)
@@ -289,6 +330,16 @@ def hybrid() -> HIM:
     return HIM(model(), model(trees=True))
 
 
+def test_pre_trained_vectors_replace_the_tables_of_both_models():
+    net = hybrid()
+    task, vectors = Classification(net, C, ("premise", "hypothesis")), np.arange(V * D, dtype=np.float32).reshape(V, D)
+    bucket = (("premise", L), ("hypothesis", L))
+    state = init_state(task, optax.sgd(1.0), jax.random.key_data(jax.random.key(0)), bucket=bucket, vectors=vectors)
+    for part in ("sequential", "tree"):
+        np.testing.assert_array_equal(state.params[part]["words"]["embedding"], vectors)
+        assert np.abs(state.params[part]["classify"]["kernel"]).max() > 0
+
+
 def batch(texts) -> Batch:
     tokens, lengths = texts
     split = lambda x: dict(zip(("premise", "hypothesis"), np.split(x, 2)))
@@ -309,12 +360,12 @@ def test_hybrid_averages_probabilities():
     # each model learns from its own loss: the other's parameters have no part in its gradient
     dry = hybrid().clone(sequential=model(dropout=0.0), tree=model(trees=True, dropout=0.0))
     loss = lambda v, b: Classification(dry, C, ("premise", "hypothesis")).loss(v, b, jax.random.key(0))[0]
-    one, other = (jax.grad(loss)(v, batch(texts))["params"]["tree"] for v in (values, half_changed(values)))
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
-def half_changed(values):
-    return {"params": values["params"] | {"sequential": jax.tree.map(lambda x: x + 1, values["params"]["sequential"])}}
+    slope = lambda v: jax.grad(loss)(v, batch(texts))["params"]
+    before = slope(values)
+    for part, rest in (("tree", "sequential"), ("sequential", "tree")):
+        changed = {"params": parts | {rest: jax.tree.map(lambda x: x + 1, parts[rest])}}
+        jax.tree.map(np.testing.assert_array_equal, before[part], slope(changed)[part])
+        assert all(x.any() for path, x in jax.tree.leaves_with_path(before[part]) if path[-1].key != "embedding")
 
 
 def test_the_two_texts_of_a_pair_draw_different_masks():
@@ -328,16 +379,18 @@ def test_the_two_texts_of_a_pair_draw_different_masks():
     parts = [jax.tree.map(lambda x, part=part: x[part], whole) for part in (slice(0, 1), slice(1, B))]
     halves = sum(task.loss(values, part, jax.random.key(1))[0] for part in parts)
     np.testing.assert_allclose(total, halves, rtol=1e-5)
-    _, kept = net.apply(
-        values,
-        tokens,
-        lengths,
-        jnp.concatenate([jnp.arange(B) * 2, jnp.arange(B) * 2 + 1]),
-        rngs={"dropout": jax.random.key(1)},
-        capture_intermediates=lambda module, _: module.name == "dropout_words",
-    )
-    (words,) = kept["intermediates"]["dropout_words"]["__call__"]
-    assert np.abs(np.asarray(words[:B] - words[B:])).max() > 0.1
+    kept = []
+
+    def watch(call, arguments, keywords, context):
+        result = call(*arguments, **keywords)
+        if context.module.name == "dropout_words" and context.method_name == "__call__":
+            kept.append(np.asarray(result))
+        return result
+
+    with nn.intercept_methods(watch):
+        task.loss(values, whole, jax.random.key(1))
+    (words,) = kept
+    assert np.abs(words[:B] - words[B:]).max() > 0.1
 
 
 def size(net, texts) -> int:

@@ -10,11 +10,15 @@ import tensorflow_datasets as tfds
 
 from experiments import cli, predict, run
 from research import datasets
+from research.batches import Table
+from research.checkpoints import load_arrays
 from research.codecs import reserved, words_codec
 from research.errors import ConfigError
+from research.evaluation import Evaluator
 from research.tasks import Classification
 from research.text import Vocabulary
 from tests.test_cli import call, refused
+from tests.test_matching_corpora import SNLI_FILES, snli
 
 LCQMC, SNLI, TREE = (f"configs/esim/{name}.py" for name in ("lcqmc_small", "snli", "snli_tree"))
 TINY = {
@@ -70,6 +74,10 @@ def test_the_result(bench):
     assert sizes["premise"] == sizes["hypothesis"] == 2 + 6  # one vocabulary: four letters, 一 and 二
     names = {"accuracy", "macro_f1", "loss", "f1", "auc", "accuracy_at_threshold", "f1_at_threshold", "threshold"}
     assert set(result["metrics"]["test"]) == set(result["metrics"]["dev"]) == names
+    data = result["data"]
+    assert data["splits"] == {"train": "train", "dev": "validation", "test": "test"}
+    labels = [row[2] for row in [*pairs(38, 1), ("", "", "same"), ("", "", "other")]]
+    assert data["majority"]["test"] == pytest.approx(100 * max(map(labels.count, labels)) / 40)
     thresholds = [result["metrics"][split]["threshold"]["mean"] for split in ("dev", "test")]
     assert thresholds[0] == thresholds[1] and 0 < thresholds[0] < 1
 
@@ -89,7 +97,7 @@ def test_predict_labels_pairs_in_order(bench, tmp_path):
         assert one["probability"] == max(one["probabilities"].values())
     assert found[3]["warning"] == "no token to classify" and found[4]["unknown"] == 2
     assert found[5]["warning"] == (
-        "hypothesis cut to the first 48 of 49 tokens; premise cut to the first 48 of 50 tokens"
+        "premise cut to the first 48 of 50 tokens; hypothesis cut to the first 48 of 49 tokens"
     )
     alone = call(predict.main, "--workdir", bench / "W", "--input", tmp_path / "pairs.txt", "--replica", "0")
     assert alone.out == outcome.out
@@ -108,7 +116,36 @@ def test_predict_has_no_options_of_translation(bench):
     refused(2, r"--beam: .* holds no run of translation$", predict.main, "--workdir", bench / "W", "--beam", "2")
 
 
-# The threshold
+# Scores and the threshold
+
+
+def test_scores_by_hand():
+    """Seven pairs, of which four are of class 1; one of them, and one of the others, is on the wrong side."""
+    right, probabilities = np.array([1, 1, 1, 1, 0, 0, 0]), np.array([0.9, 0.8, 0.6, 0.3, 0.7, 0.2, 0.1])
+    found = Classification(None, 2).score(np.stack([1 - probabilities, probabilities], axis=1), right)
+    assert found["accuracy"] == pytest.approx(100 * 5 / 7) and found["f1"] == pytest.approx(100 * 6 / 8)
+    assert found["macro_f1"] == pytest.approx(100 * (6 / 8 + 4 / 6) / 2)
+    assert found["auc"] == pytest.approx(100 * 10 / 12)  # 0.6 and 0.3 lie below 0.7
+    chosen, right = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
+    found = Classification(None, 3).score(np.eye(3)[chosen] * 0.8 + 0.1, right)
+    assert found["accuracy"] == pytest.approx(100 * 4 / 6)
+    assert found["macro_f1"] == pytest.approx(100 * (1 / 2 + 2 / 3 + 4 / 5) / 3)
+    assert found["loss"] == pytest.approx(-(4 * np.log(0.9) + 2 * np.log(0.1)) / 6)
+
+
+def test_the_threshold_is_chosen_on_the_dev_split():
+    """And holds for the test split, whose own would be another."""
+    labels = np.array([0, 0, 1, 1, 0, 1, 1, 1])
+    places = {"dev": np.arange(4), "test": np.arange(4, 8)}
+    scores = np.array([0.1, 0.4, 0.5, 0.9, 0.05, 0.1, 0.2, 0.3])
+    task = Classification(None, 2)
+    evaluator = Evaluator(task, (), 4)
+    evaluator.predict = lambda variables, tables, chosen: [np.stack([1 - scores, scores], axis=1)[chosen[0]]]
+    table = Table({}, {}, {}, labels)
+    (found,) = evaluator.final(None, [table], [places])
+    assert found["dev"]["threshold"] == found["test"]["threshold"] == 0.5
+    assert found["dev"]["f1_at_threshold"] == 100 and found["test"]["f1_at_threshold"] == 0
+    assert found["test"]["accuracy_at_threshold"] == 25
 
 
 def test_the_threshold_has_the_best_f1_of_all():
@@ -166,6 +203,14 @@ def test_the_words_of_snli_are_english(config):
         assert split("The man's dog doesn't bark.") == ["The", "man", "'s", "dog", "doesn", "'t", "bark", "."]
 
 
+def test_half_width_is_for_all_that_a_run_reads():
+    config = cli.load_config(LCQMC, [])
+    assert config.data.half_width
+    assert words_codec("premise", Vocabulary(reserved(config)), config).split("ＡＢ，１") == ["a", "b", ",", "1"]
+    config.data.half_width = False
+    assert words_codec("premise", Vocabulary(reserved(config)), config).split("Ａ，") == ["ａ", "，"]
+
+
 def test_snli_leaves_out_pairs_without_a_label(tmp_path, monkeypatch):
     """A run of the paper's configuration on generated data of the catalogue's format."""
 
@@ -214,6 +259,43 @@ def test_trees_are_trained_and_predicted(parses, tmp_path, architecture):
     (tmp_path / "pairs.txt").write_text("( 甲 ( likes 乙 ) )\t丙\n", encoding="utf-8")
     outcome = call(predict.main, "--workdir", parses / architecture, "--input", tmp_path / "pairs.txt")
     assert outcome.code == 0 and json.loads(outcome.out)["unknown"] == 0
+
+
+def test_the_paper_s_configuration_of_both_models_reads_snli_with_its_parses(tmp_path):
+    """snli_him.py, whose corpus and columns are those of snli_tree.py, on files of SNLI's format."""
+    him = cli.load_config("configs/esim/snli_him.py", []).data
+    assert him.to_dict() == cli.load_config(TREE, []).data.to_dict()
+    for name, content in SNLI_FILES.items():
+        (folder := tmp_path / "raw" / "snli_parses").mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content * 4 + snli("-"))
+    outcome = call(run.main, *arguments(tmp_path, "configs/esim/snli_him.py", TINY | {"train.epochs": 1}))
+    assert outcome.code == 0, outcome
+    data = json.loads((tmp_path / "W" / "result.json").read_text())["data"]
+    assert data["examples"] == {"train": 8, "dev": 8, "test": 8}
+    assert data["vocabulary"]["premise"] == 3 + 5  # <pad>, <unk>, inner nodes; A man sleeps . Rest
+
+
+def test_vectors_of_a_file_are_those_of_words_and_others_gaussian(parses, tmp_path, monkeypatch):
+    """Not those of inner nodes, though a file has a vector of the bracket that stands for them."""
+    seen, make = [], run.embedding_matrix
+
+    def watch(vectors, tokens, **options):
+        seen.append((vectors, tokens, options))
+        return make(vectors, tokens, **options)
+
+    monkeypatch.setattr(run, "embedding_matrix", watch)
+    rows = {"likes": np.arange(8.0), ")": np.ones(8), "甲": -np.ones(8)}
+    path = tmp_path / "vectors.txt"
+    path.write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in rows.items()))
+    fields = PARSES | {"model.variant": "static", "word_vectors.path": path, "train.epochs": 1}
+    outcome = call(run.main, *arguments(parses, TREE, fields, "vectors"))
+    assert outcome.code == 0, outcome
+    ((vectors, tokens, options),) = seen
+    assert set(vectors) == {"likes", "甲"} and tokens[:3] == ("<pad>", "<unk>", ")") and options["gaussian"]
+    variables, _ = load_arrays(parses / "vectors" / "replica_00" / "best")
+    table = variables["constants"]["words"]["embedding"]
+    np.testing.assert_array_equal(table[tokens.index("likes")], rows["likes"])
+    assert not np.array_equal(table[2], rows[")"])
 
 
 def test_full_trees_are_built_over_plain_texts(bench):

@@ -273,7 +273,7 @@ def test_retrieval_stands_where_its_markers_are(root):
     store(root, "retrieval_pairs", found | {"methods": {"bm25": {"w": 0.5, "orders": orders}}})
     main([], root)
     text = path.read_text().partition("retrieval:begin")[2]
-    assert "[toy/run](configs/toy/run.py) on the test part of pairs/text" in text
+    assert "[toy/run](configs/toy/run.py) on pairs/text (test)" in text
     assert "7 queries among 10000 candidates, 20 recalled; percent\n\n| recall | order | recall@1 | recall@20 |" in text
     assert "| bm25 | recall | 60.00 | 95.50 | 70.00 [68.00, 72.00] | – | 2.0 | 3.0 |\n" in text
     assert "| bm25 | rerank + 0.5 recall | 60.00 | 95.50 | 75.00 [68.00, 72.00] | +5.00 [+4.00, +6.00] | 22.0" in text

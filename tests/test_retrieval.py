@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from experiments import answer, cli, evaluate_retrieval, predict, run
 from experiments.answer import Bot, converse, matching_run, read_faq, spoken, threshold_of
 from experiments.evaluate_retrieval import Found, bootstrap, retrieval_tasks, scores, search
+from experiments.statistics import summary
 from research.batches import Batch, make_buckets
 from research.corpora import load_corpus
 from research.errors import ConfigError, DataError
@@ -341,6 +343,9 @@ def test_below_the_threshold_it_does_not_know(trained, faq, questions):
 def test_the_threshold_is_that_of_the_run(trained, tmp_path):
     metrics = json.loads((trained / "W" / "result.json").read_text())["metrics"]
     assert threshold_of(trained / "W") == metrics["dev"]["threshold"]["values"][0]
+    several = {"dev": {"threshold": summary([0.2, 0.3, 0.7])}}  # of three replicas, the first of which answers
+    (tmp_path / "result.json").write_text(json.dumps({"metrics": several}))
+    assert threshold_of(tmp_path) == 0.2
     for without in ({"test": {}}, {"dev": {}}):
         (tmp_path / "result.json").write_text(json.dumps({"metrics": without}))
         assert threshold_of(tmp_path) == 0.5
@@ -423,6 +428,15 @@ def test_the_prompt(bot, questions, monkeypatch, capsys):
     assert rest[5] == "I do not know: no token is in the vocabulary of the run." and rest[6] == ""
 
 
+def test_a_score_of_the_threshold_is_enough(bot, questions):
+    """The run's threshold is a probability that occurs."""
+    _, scores = bot._ranked(questions[2])
+    bot.threshold = float(scores[0])
+    assert bot.reply(questions[2])["answer"] is not None
+    bot.threshold = float(np.nextafter(scores[0], np.float32(2)))
+    assert bot.reply(questions[2])["answer"] is None
+
+
 def test_the_prompt_below_the_threshold(bot, questions, monkeypatch, capsys):
     bot.threshold = 1.0
     said = spoken(bot.reply(questions[2])).splitlines()
@@ -467,6 +481,10 @@ def test_a_terminal(trained, faq, questions):
         process.stdin.flush()
         while not shown.endswith(b"}\r\n> "):
             shown += process.stdout.read1(1)
+        process.stdin.write(b"\x1b[A\n")  # the key "up": the history's last question
+        process.stdin.flush()
+        while shown.count(b"}\r\n> ") < 2:
+            shown += process.stdout.read1(1)
         process.stdin.write(b"half a question")
         for _ in range(60):  # Python's prompt may miss a signal that comes while it reads a key
             process.stdin.write(b"\x03")
@@ -476,8 +494,9 @@ def test_a_terminal(trained, faq, questions):
                 break
         rest = process.stdout.read()
         assert process.wait(60) == 0
-    reply = json.loads(shown.splitlines()[-2])
-    assert reply["text"] == questions[0] and reply["answer"] is not None
+    replies = [json.loads(line) for line in shown.splitlines() if line.startswith(b"{")]
+    assert len(replies) == 2 and replies[0] == replies[1]
+    assert replies[0]["text"] == questions[0] and replies[0]["answer"] is not None
     assert b"Traceback" not in shown + rest and b"15 questions; threshold 0.00 of class 'same'" in shown
 
 
@@ -561,9 +580,12 @@ def test_a_workdir_without_a_finished_run(trained, faq, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda record: record["config"].update(task="translation"),
-            "holds a run of translation; name one of matching",
+        *(
+            (
+                lambda record, task=task: record["config"].update(task=task),
+                f"holds a run of {task}; name one of matching",
+            )
+            for task in ("translation", "classification")
         ),
         (
             lambda record: record.update(label_names=["no", "other", "same"]),
@@ -653,6 +675,28 @@ def test_the_weight_is_the_best_of_the_dev_split(trained):
     method = evaluate_retrieval.evaluate(loaded, tasks, ["tfidf"], 4)["methods"]["tfidf"]
     assert method["dev_mrr"][f"{method['w']:g}"] == max(method["dev_mrr"].values())
     assert len(method["dev_mrr"]) == len(evaluate_retrieval.WEIGHTS)
+    finder = answer.Finder(loaded, tasks["dev"].candidates, ["tfidf"], 4)
+    found = evaluate_retrieval.search(finder, tasks["dev"], "tfidf", 4, lambda: None)
+    for weight, mrr in method["dev_mrr"].items():
+        assert mrr == pytest.approx(np.mean(evaluate_retrieval.reciprocal_ranks(found, float(weight))))
+    of_test = method["orders"]["rerank"]["mrr"]
+    assert of_test != pytest.approx(method["dev_mrr"]["0"]), "the two splits tell one another apart"
+
+
+def test_more_is_asked_for_than_there_is(trained):
+    """All candidates are recalled then, but for the query's own text."""
+    words = ["--workdir", trained / "W", "--data_dir", trained / "data", "--k", "5000", "--queries", "2"]
+    outcome = call(evaluate_retrieval.main, *words, "--recall", "tfidf")
+    assert outcome.code == 0, outcome
+    assert outcome.out.startswith("2 queries among 996 candidates, 5000 recalled; percent\n")
+
+
+def test_queries_and_candidates_that_were_cut_are_counted(trained, monkeypatch):
+    monkeypatch.setattr(answer.Finder, "is_long", lambda self, query: True)
+    words = ["--workdir", trained / "W", "--data_dir", trained / "data", "--k", "2", "--queries", "3"]
+    outcome = call(evaluate_retrieval.main, *words, "--recall", "tfidf")
+    message = r"^test: 3 queries and candidates are longer than \d+ and \d+ tokens and were cut$"
+    assert re.search(message, outcome.err, re.MULTILINE)
 
 
 def test_the_splits_are_those_of_the_run(tmp_path):

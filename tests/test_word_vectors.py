@@ -195,6 +195,20 @@ def test_unknown_rows_are_uniform_with_the_variance_of_the_known(read):
     assert np.unique(unknown).size > 19_000
 
 
+def test_unknown_rows_may_be_gaussian():
+    """Of the same variance: far from the mean there is one in 740 beyond 3.2 standard deviations, uniform ones end at
+    the root of 3."""
+    known = np.random.default_rng(1).normal(0.5, 2.0, size=(500, 4)).astype(np.float32)
+    words = {f"w{i}": row for i, row in enumerate(known)}
+    tokens = ["", *words, *(f"unknown{i}" for i in range(5000))]
+    matrix = embedding_matrix(words, tokens, dim=4, seed=0, gaussian=True)
+    np.testing.assert_array_equal(matrix[1:501], known)
+    unknown = matrix[501:].astype(np.float64)
+    np.testing.assert_allclose(unknown.var(), np.var(known, dtype=np.float64), rtol=0.03)
+    assert 10 < np.sum(np.abs(unknown) > 3.2 * unknown.std()) < 50  # of 20,000; 27 on average
+    assert np.mean(unknown**4) / np.mean(unknown**2) ** 2 == pytest.approx(3.0, abs=0.2)
+
+
 def test_unknown_rows_stay_finite_at_the_end_of_float32(read):
     matrix, _ = read(b"good 3.4e38 -3.4e38 3.4e38\n")
     assert np.isfinite(matrix).all() and np.abs(matrix[1]).max() > 1e37
