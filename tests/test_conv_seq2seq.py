@@ -764,7 +764,7 @@ def test_gradients_are_divided_by_the_number_of_target_words():
     """Section 4.2: "by the number of non-padding tokens", of all sentences together; a row that fills up the batch has
     none. Targets of 3, 4 and 1 words with their </s>."""
     task, sgd = Translation(model(), 0.1), optax.sgd(1.0)
-    examples = batch(sentences(4, 2, 3, 5), sentences(2, 3, 0, 6, seed=1))
+    examples = batch(sentences(4, 2, 3, 5), sentences(3, 4, 1, 6, seed=1))
     examples = examples.replace(weights=examples.weights.at[3].set(0.0))
     state = init_state(task, sgd, jax.random.key_data(KEY), bucket=BUCKET)
     gradient = jax.grad(lambda params: task.loss({"params": params}, examples, KEY)[0])(state.params)
