@@ -33,7 +33,7 @@ from research.evaluation import EachExample
 from research.fit import Diverged, Member, Settings, Stopped, Trainer
 from research.optimizers import cuts_go_on, learning_rates, make_optimizer, row_decay
 from research.parallel import Placement
-from research.tasks import Task, Translation, make_task, shapes
+from research.tasks import Task, Translation, make_task, paper_of, shapes
 from research.text import SENTENCE, Vocabulary
 from research.word_vectors import embedding_matrix, read_vectors
 
@@ -236,6 +236,7 @@ def run(
     make_optimizer(config.optimizer)
     settings = settings_of(config)
     options = search_of(config)
+    paper_of(config)
     codecs.check(config)
     make_task(config, sizes=dict.fromkeys(codecs.roles(config), len(SENTENCE)), num_classes=2)
     with Workdir(workdir, config, config_path, overrides) as folder:

@@ -594,5 +594,5 @@ def test_what_equals_the_convolutional_baseline_is_not_run():
 
 
 def test_layers_that_cannot_be_read_are_no_baseline():
-    with pytest.raises(ConfigError, match=r"model\.decoder: '2y3' is not CHANNELSxKERNEL"):
+    with pytest.raises(ConfigError, match=r"model\.decoder: '2y3', from layer 1 on, is not CHANNELSxKERNEL"):
         make_plan(conv_seq2seq.STUDY, CONV.config, ["model.decoder=2y3"])

@@ -267,11 +267,11 @@ def test_the_paper_s_configuration_of_both_models_reads_snli_with_its_parses(tmp
     assert him.to_dict() == cli.load_config(TREE, []).data.to_dict()
     for name, content in SNLI_FILES.items():
         (folder := tmp_path / "raw" / "snli_parses").mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content * 4 + snli("-"))
+        (folder / name).write_text((content + snli("contradiction")) * 4 + snli("-"))
     outcome = call(run.main, *arguments(tmp_path, "configs/esim/snli_him.py", TINY | {"train.epochs": 1}))
     assert outcome.code == 0, outcome
     data = json.loads((tmp_path / "W" / "result.json").read_text())["data"]
-    assert data["examples"] == {"train": 8, "dev": 8, "test": 8}
+    assert data["examples"] == {"train": 12, "dev": 12, "test": 12}
     assert data["vocabulary"]["premise"] == 3 + 5  # <pad>, <unk>, inner nodes; A man sleeps . Rest
 
 

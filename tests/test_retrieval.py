@@ -136,7 +136,7 @@ def made(changes: dict):
         config.model = dict(variant="rand", dropout=0.2, kernel_sizes=(2, 3))
     config.model.update(changes | {"embedding_dim": 5, "hidden": 4})
     config.data.tree = "full" if changes.get("architecture") in ("tree", "hybrid") else ""
-    config.data.buckets = ((6, 4), (9, 14))
+    config.data.buckets = ((4, 6), (14, 9))
     task = make_task(config, sizes={"premise": 20, "hypothesis": 20}, num_classes=2)
     buckets = make_buckets(config.data.buckets, task.roles)
     keys = iter(jax.random.split(jax.random.key(4), 200))

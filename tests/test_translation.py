@@ -16,6 +16,7 @@ import pytest
 from experiments import cli, describe, plots, predict, report, run, steps, tables
 from experiments.statistics import paired_difference, summary
 from research import datasets, translation
+from research.checkpoints import load_arrays, save_arrays
 from research.codecs import Subwords, Words, load_codecs, make_codecs, save_codecs
 from research.datasets import pack
 from research.errors import ConfigError, DataError
@@ -235,6 +236,8 @@ def test_a_fused_kernel_shows_no_attention(finished, tmp_path):
     record = json.loads((folder / "config.json").read_text())
     record["config"]["model"]["fused"] = "xla"
     (folder / "config.json").write_text(json.dumps(record))
+    arrays, _ = load_arrays(folder / "replica_00" / "best")
+    save_arrays(folder / "replica_00" / "best", arrays, {"model": record["config"]["model"]})
     (tmp_path / "lines.txt").write_text("a b\n")
     arguments = ("--workdir", folder, "--input", tmp_path / "lines.txt", "--attention", tmp_path / "maps.png")
     refused(2, r"--attention: a fused kernel keeps its weights to itself", predict.main, *arguments)
