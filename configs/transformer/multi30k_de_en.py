@@ -21,9 +21,9 @@ def get_config():
     config.data.buckets = (12, 14, 16, 18, 20, 24, 30, 56)
     config.model.update(layers=3, d_model=256, d_ff=512, heads=4, d_k=64, d_v=64, dropout=0.1)
     config.model.update(share="none", positions="learned", max_length=256)
-    config.optimizer.update(learning_rate=0.3, warmup=300)
+    config.optimizer.update(learning_rate=0.3, warmup=400)
     config.train.epochs = 12
-    config.train.batch_tokens = 1600
+    config.train.batch_tokens = 800
     config.train.eval_every = 0
     config.train.stream = False
     return config
