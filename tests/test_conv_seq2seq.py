@@ -62,6 +62,7 @@ from tests.seq2seq import (
     torch_inputs,
 )
 from tests.seq2seq import variables as drawn
+from tests.test_cli import ROOT
 
 ROOT_HALF = math.sqrt(0.5)
 
@@ -832,6 +833,7 @@ def test_sizes_of_the_configurations():
         shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), one, one, one, one)["params"])
         return net, sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
+    note = (ROOT / "paper_notes/conv_seq2seq.md").read_text()
     print(f"\n{'configuration':<24}{'fields':>8}{'parameters':>13}  encoder; decoder, channels x kernel width")
     for name in VOCABULARIES:
         net, count = build(name)
@@ -841,6 +843,8 @@ def test_sizes_of_the_configurations():
         )
         assert net.attention == tuple(range(1, len(net.decoder) + 1))
         assert count == wanted_parameters(name), name
+        if name in ("wmt14_en_de", "wmt14_en_fr", "wmt16_en_ro", "iwslt"):
+            assert f"{count:,}" in note
         fields = [receptive_field(stack) for stack in stacks]
         assert fields == [1 + 2 * sum(layer.kernel == 3 for layer in stack) for stack in stacks]
         layers, fields = "; ".join(", ".join(written(stack)) for stack in stacks), "+".join(map(str, fields))
