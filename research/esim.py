@@ -22,6 +22,7 @@ TASKS = ("matching",)
 """What `config.task` may be with this model."""
 
 ARCHITECTURES = ("sequential", "tree", "hybrid")
+MASKS = ("position", "text", "pair")
 LAYERS = ("recurrent", "feedforward")
 ATTENTIONS = ("both", "premise", "hypothesis")
 POOLINGS = ("average_max", "sum")
@@ -92,6 +93,10 @@ class ESIM(nn.Module):
     product), feed-forward `encoding` or `composition`, one `attention` alone. Options that teaching material has:
     `layers` of each BiLSTM, no `projection`, one sigmoid `output`, and no `masks`, so that padding counts as words
     whose vectors are zero. fused: `cudnn` for cuDNN's LSTM on an NVIDIA GPU.
+
+    word_masks: dropout masks of the word vectors, one a `position`, one a `text` for all its positions (Gal and
+    Ghahramani 2016), or one a `pair`. Equation 11 compares words, and equal words with masks of their own are less alike
+    than in evaluation, where more pairs are then taken for paraphrases than in training; masks of pairs keep them equal.
     """
 
     vocab_size: int
@@ -101,6 +106,7 @@ class ESIM(nn.Module):
     embedding_dim: int = 300
     hidden: int = 300
     dropout: float = 0.5
+    word_masks: str = "position"
     encoding: str = "recurrent"
     attention: str = "both"
     enhancement: bool = True
@@ -125,7 +131,7 @@ class ESIM(nn.Module):
         lengths = jnp.maximum(lengths, 1)
         mask = length_mask(lengths, tokens.shape[1]) if self.masks else jnp.ones_like(words)
         x = WordVectors(self.vocab_size, self.embedding_dim, self.variant, name="words")(tokens)
-        x = drop("words", jnp.where(words[..., None], x, 0.0), rows)
+        x = self._drop_words(jnp.where(words[..., None], x, 0.0), rows)
         texts = self._layers("encoding", self.encoding, x, tokens, mask)  # ā and b̄: equations 1 to 3
         aligned = align(texts, mask, self.attention)
         if self.projection:
@@ -141,6 +147,14 @@ class ESIM(nn.Module):
         if self.output == "sigmoid":  # of z: the softmax of 0 and z
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
         return logits
+
+    def _drop_words(self, x: Float[Array, "N L D"], rows: Int[Array, " N"] | None) -> Float[Array, "N L D"]:
+        drop = Dropout(self.dropout, inverted=True, name="dropout_words")
+        if self.word_masks == "position":
+            return drop(x, rows)
+        if self.word_masks == "pair" and rows is not None:
+            rows = jnp.tile(rows[: len(rows) // 2], 2)
+        return x * drop(jnp.ones_like(x[:, :1]), rows)
 
     def _layers(self, name: str, kind: str, x, tokens: Int[Array, "N L"], mask) -> Float[Array, "N L D"]:
         for number in range(self.layers):
@@ -187,6 +201,7 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     own = {"architecture"} | options_of(ESIM, "vocab_size", "num_classes", "trees")
     check_fields(config, own, f"model.architecture = {architecture}", "model")
     for name, choices in (
+        ("word_masks", MASKS),
         ("encoding", LAYERS),
         ("attention", ATTENTIONS),
         ("composition", LAYERS),
