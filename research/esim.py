@@ -14,7 +14,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from research import siamese
 from research.errors import ConfigError, check_fields
-from research.layers import Dropout, WordVectors, flat_dot_general, length_mask, masked_max, masked_mean, options_of
+from research.layers import (
+    Dropout,
+    WordVectors,
+    drop_words,
+    flat_dot_general,
+    length_mask,
+    masked_max,
+    masked_mean,
+    options_of,
+)
 from research.recurrence import BiLSTM, TreeLSTM
 from research.text import NODE
 
@@ -22,7 +31,6 @@ TASKS = ("matching",)
 """What `config.task` may be with this model."""
 
 ARCHITECTURES = ("sequential", "tree", "hybrid")
-MASKS = ("position", "text", "pair")
 LAYERS = ("recurrent", "feedforward")
 ATTENTIONS = ("both", "premise", "hypothesis")
 POOLINGS = ("average_max", "sum")
@@ -94,9 +102,7 @@ class ESIM(nn.Module):
     `layers` of each BiLSTM, no `projection`, one sigmoid `output`, and no `masks`, so that padding counts as words
     whose vectors are zero. fused: `cudnn` for cuDNN's LSTM on an NVIDIA GPU.
 
-    word_masks: dropout masks of the word vectors, one a `position`, one a `text` for all its positions (Gal and
-    Ghahramani 2016), or one a `pair`. Equation 11 compares words, and equal words with masks of their own are less alike
-    than in evaluation, where more pairs are then taken for paraphrases than in training; masks of pairs keep them equal.
+    word_masks: of the dropout of word vectors, see `research.layers.drop_words`.
     """
 
     vocab_size: int
@@ -131,7 +137,7 @@ class ESIM(nn.Module):
         lengths = jnp.maximum(lengths, 1)
         mask = length_mask(lengths, tokens.shape[1]) if self.masks else jnp.ones_like(words)
         x = WordVectors(self.vocab_size, self.embedding_dim, self.variant, name="words")(tokens)
-        x = self._drop_words(jnp.where(words[..., None], x, 0.0), rows)
+        x = drop_words(jnp.where(words[..., None], x, 0.0), rows, self.dropout, self.word_masks)
         texts = self._layers("encoding", self.encoding, x, tokens, mask)  # ā and b̄: equations 1 to 3
         aligned = align(texts, mask, self.attention)
         if self.projection:
@@ -147,14 +153,6 @@ class ESIM(nn.Module):
         if self.output == "sigmoid":  # of z: the softmax of 0 and z
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
         return logits
-
-    def _drop_words(self, x: Float[Array, "N L D"], rows: Int[Array, " N"] | None) -> Float[Array, "N L D"]:
-        drop = Dropout(self.dropout, inverted=True, name="dropout_words")
-        if self.word_masks == "position":
-            return drop(x, rows)
-        if self.word_masks == "pair" and rows is not None:
-            rows = jnp.tile(rows[: len(rows) // 2], 2)
-        return x * drop(jnp.ones_like(x[:, :1]), rows)
 
     def _layers(self, name: str, kind: str, x, tokens: Int[Array, "N L"], mask) -> Float[Array, "N L D"]:
         for number in range(self.layers):
@@ -201,7 +199,6 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     own = {"architecture"} | options_of(ESIM, "vocab_size", "num_classes", "trees")
     check_fields(config, own, f"model.architecture = {architecture}", "model")
     for name, choices in (
-        ("word_masks", MASKS),
         ("encoding", LAYERS),
         ("attention", ATTENTIONS),
         ("composition", LAYERS),

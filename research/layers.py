@@ -109,6 +109,22 @@ class Dropout(nn.Module):
         return jnp.where(keep_mask(self.make_rng("dropout"), rows, x.shape[1:], keep), x * scale, 0.0)
 
 
+def drop_words(
+    x: Float[Array, "N L D"], rows: Int[Array, " N"] | None, rate: float, masks: str
+) -> Float[Array, "N L D"]:
+    """Dropout of the word vectors of N/2 premises and as many hypotheses, within a module's `__call__`.
+
+    masks: one a `position`, one a `text` for all of its positions (Gal and Ghahramani 2016), or one a `pair` for those
+    of both texts. Matching compares words, and equal words whose masks differ are less alike than in evaluation, where
+    a model then takes more pairs for paraphrases than it did in training; one mask a pair leaves them equal."""
+    drop = Dropout(rate, inverted=True, name="dropout_words")
+    if masks == "position":
+        return drop(x, rows)
+    if masks == "pair" and rows is not None:
+        rows = jnp.tile(rows[: len(rows) // 2], 2)
+    return x * drop(jnp.ones_like(x[:, :1]), rows)
+
+
 def places(segments: Int[Array, "B L"]) -> Int[Array, "B L"]:
     """Position of every token within its sentence, from 0: sentences are runs of one segment number."""
     index = jnp.arange(segments.shape[1])

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from research.errors import ConfigError, check_fields
-from research.layers import Dropout, WordVectors, length_mask, masked_max, masked_mean, options_of
+from research.layers import Dropout, WordVectors, drop_words, length_mask, masked_max, masked_mean, options_of
 from research.recurrence import BiLSTM
 from research.textcnn import convolve
 
 ARCHITECTURES = ("siamese_bilstm", "siamese_textcnn", "cosine")
 VARIANTS = ("rand", "static", "non_static")
+MASKS = ("position", "text", "pair")
 
 
 class Siamese(nn.Module):
@@ -31,6 +32,7 @@ class Siamese(nn.Module):
     embedding_dim: int = 300
     hidden: int = 300
     dropout: float = 0.5
+    word_masks: str = "position"
     kernel_sizes: tuple[int, ...] = (3, 4, 5)
 
     @nn.compact
@@ -41,7 +43,7 @@ class Siamese(nn.Module):
         drop = lambda name, x, rows: Dropout(self.dropout, inverted=True, name=f"dropout_{name}")(x, rows)
         words = length_mask(lengths, tokens.shape[1])
         x = WordVectors(self.vocab_size, self.embedding_dim, self.variant, name="words")(tokens)
-        x = drop("words", jnp.where(words[..., None], x, 0.0), rows)
+        x = drop_words(jnp.where(words[..., None], x, 0.0), rows, self.dropout, self.word_masks)
         u, v = jnp.split(self._encode(x, jnp.maximum(lengths, 1)), 2)
         if self.architecture == "cosine":
             norms = jnp.sqrt(jnp.sum(u * u, -1) * jnp.sum(v * v, -1) + 1e-12)  # a text without words has cosine 0
@@ -72,9 +74,10 @@ class Siamese(nn.Module):
 
 
 def check(config, *sizes: str) -> None:
-    """ConfigError where `variant`, `dropout` or one of the `sizes` cannot be."""
-    if config.variant not in VARIANTS:
-        raise ConfigError(f"model.variant: '{config.variant}' is none of {', '.join(VARIANTS)}")
+    """ConfigError where `variant`, `word_masks`, `dropout` or one of the `sizes` cannot be."""
+    for name, choices in (("variant", VARIANTS), ("word_masks", MASKS)):
+        if config[name] not in choices:
+            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
     for name in sizes:
         if config[name] < 1:
             raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")

@@ -15,6 +15,7 @@ from research.batches import Batch
 from research.errors import ConfigError
 from research.esim import ESIM, HIM, align, leaves, make_model
 from research.layers import length_mask
+from research.siamese import Siamese
 from research.tasks import Classification
 from research.text import NODE
 from research.train import init_state
@@ -391,6 +392,36 @@ def test_the_two_texts_of_a_pair_draw_different_masks():
         task.loss(values, whole, jax.random.key(1))
     (words,) = kept
     assert np.abs(words[:B] - words[B:]).max() > 0.1
+
+
+@pytest.mark.parametrize("masks", ["position", "text", "pair"])
+@pytest.mark.parametrize("architecture", ["esim", "siamese_bilstm"])
+def test_masks_of_word_vectors_are_of_a_position_a_text_or_a_pair(masks, architecture):
+    """On word vectors that are all ones; a component is kept with probability one half, and doubled."""
+    size = {"embedding_dim": 400, "dropout": 0.5, "word_masks": masks}
+    net = model(**size) if architecture == "esim" else Siamese(V, C, architecture, hidden=H, **size)
+    tokens, lengths = np.full((2 * B, L), 3, np.int32), np.full(2 * B, L, np.int32)
+    values = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.ones_like(x) if path[-1].key == "embedding" else x, variables(net, (tokens, lengths))
+    )
+    entered = []
+
+    def watch(call, arguments, keywords, context):
+        if context.module.name == "encoding" and context.method_name == "__call__":
+            entered.append(np.asarray(arguments[0]))
+        return call(*arguments, **keywords)
+
+    rows = jnp.ravel(2 * jnp.arange(B) + jnp.arange(2)[:, None])  # of premises, then of hypotheses
+    with nn.intercept_methods(watch):
+        net.apply(values, tokens, lengths, rows, rngs={"dropout": jax.random.key(1)})
+        net.apply(values, tokens, lengths)
+    trained, evaluated = entered
+    np.testing.assert_array_equal(evaluated, np.ones_like(evaluated))
+    assert set(np.unique(trained)) == {0.0, 2.0} and abs(trained[:, 0].mean() - 1.0) < 0.1
+    same, apart = lambda x, y: (x == y).all(), lambda x, y: 0.35 < (x == y).mean() < 0.65
+    assert (apart if masks == "position" else same)(trained[:, 1:], trained[:, :-1])
+    assert (same if masks == "pair" else apart)(trained[:B], trained[B:])
+    assert apart(trained[: B - 1], trained[1:B])
 
 
 def size(net, texts) -> int:

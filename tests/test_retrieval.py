@@ -133,7 +133,7 @@ def made(changes: dict):
     config = cli.load_config(str(ROOT / QUICKSTART))
     siamese = changes.get("architecture", "").startswith(("cosine", "siamese"))
     if siamese:
-        config.model = dict(variant="rand", dropout=0.2, kernel_sizes=(2, 3))
+        config.model = dict(variant="rand", dropout=0.2, word_masks="pair", kernel_sizes=(2, 3))
     config.model.update(changes | {"embedding_dim": 5, "hidden": 4})
     config.data.tree = "full" if changes.get("architecture") in ("tree", "hybrid") else ""
     config.data.buckets = ((4, 6), (14, 9))

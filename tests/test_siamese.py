@@ -11,7 +11,14 @@ from research.errors import ConfigError
 from research.siamese import ARCHITECTURES, Siamese, make_model
 from tests.test_esim import LENGTHS, B, L, V, dense, numpy_bilstm, sentences, variables
 
-FIELDS = {"variant": "rand", "embedding_dim": 6, "hidden": 5, "dropout": 0.0, "kernel_sizes": (2, 3)}
+FIELDS = {
+    "variant": "rand",
+    "embedding_dim": 6,
+    "hidden": 5,
+    "dropout": 0.0,
+    "word_masks": "pair",
+    "kernel_sizes": (2, 3),
+}
 
 
 def model(architecture: str) -> Siamese:

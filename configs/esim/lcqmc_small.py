@@ -1,5 +1,6 @@
 r"""ESIM on the part of LCQMC that is at hand, by characters, random vectors, 3 seeds.
 
+Equal words of a pair keep the same components in dropout, unlike the paper's: research/layers.py, `drop_words`.
 Trained on test.txt (a tenth of it is the dev part), tested on dev.txt: not the corpus's own split.
 
 Command:   python -m experiments.run --config configs/esim/lcqmc_small.py \
@@ -23,7 +24,7 @@ def get_config():
     config.data.tokenizer, config.data.lower = "character", True
     config.data.half_width = True
     config.data.buckets = (12, 16, 24, 48)
-    config.model.variant = "rand"
+    config.model.variant, config.model.word_masks = "rand", "pair"
     config.optimizer.anneal = 0.0
     config.train.epochs = 10
     config.train.patience = 3

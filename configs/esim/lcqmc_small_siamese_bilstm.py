@@ -20,6 +20,7 @@ def get_config():
         embedding_dim=300,
         hidden=300,
         dropout=0.5,
+        word_masks="pair",
         kernel_sizes=(2, 3, 4),
     )
     return config

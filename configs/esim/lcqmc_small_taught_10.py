@@ -17,5 +17,6 @@ def get_config():
     config.data.max_vocabulary = 4000
     config.data.buckets = (10,)
     config.model.embedding_dim, config.model.hidden, config.model.dropout = 100, 128, 0.2
+    config.model.word_masks = "position"
     config.model.projection, config.model.output = False, "sigmoid"
     return config

@@ -23,7 +23,7 @@ def get_config():
     config.data.tokenizer, config.data.lower = "blank", True
     config.data.buckets = (8, 12, 16, 32)
     config.data.min_count = 2
-    config.model.variant = "rand"
+    config.model.variant, config.model.word_masks = "rand", "pair"
     config.optimizer.anneal = 0.0
     config.train.epochs = 12
     config.train.average = 7

@@ -28,7 +28,7 @@ def get_config():
         embedding_dim=300,
         hidden=300,
         dropout=0.5,
-        word_masks="position",  # of the dropout of word vectors; text, pair
+        word_masks="position",  # of the word vectors' dropout; text, pair
         encoding="recurrent",
         attention="both",
         enhancement=True,

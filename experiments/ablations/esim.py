@@ -9,6 +9,7 @@ over any words; the tree-LSTM alone with those is a row that the table does not 
 from ml_collections import ConfigDict
 
 from experiments.ablate import Axes, Study, main
+from research.siamese import MASKS
 
 
 def axes(baseline: ConfigDict) -> Axes:
@@ -34,7 +35,10 @@ def axes(baseline: ConfigDict) -> Axes:
         "length": {f"length_{size}": {"data.buckets": (size,)} for size in (10, 32)},
         "hidden units": {f"hidden_{size}": {"model.hidden": size} for size in (50, 100, 200, 300)},
         "embedding": {f"embedding_{size}": {"model.embedding_dim": size} for size in (50, 100, 200, 300)},
-        "dropout": {f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.2, 0.5)},
+        "dropout": {
+            **{f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.2, 0.5)},
+            **{f"word_masks_{kind}": {"model.word_masks": kind} for kind in MASKS},
+        },
         "structure": {
             "masks_off": {"model.masks": False},
             "projection_off": {"model.projection": False},
