@@ -443,8 +443,8 @@ def test_trees_of_esim_are_those_that_the_texts_allow():
 def test_what_equals_the_baseline_of_esim_is_not_run():
     same = lambda plan: {name for name in plan.variants if name != "baseline"} - set(select(plan, ""))
     given = {"rand", "static", "non_static"}  # without a file of vectors
-    assert same(ESIM) == given | {"hidden_300", "embedding_300", "dropout_0.5"}
-    assert same(LCQMC) == given | {"hidden_300", "embedding_300", "dropout_0.5", "tokens_character"}
+    assert same(ESIM) == given | {"hidden_300", "embedding_300", "dropout_0.5", "word_masks_pair"}
+    assert same(LCQMC) == given | {"hidden_300", "embedding_300", "dropout_0.5", "word_masks_pair", "tokens_character"}
 
 
 # The Transformer's study
