@@ -2,13 +2,14 @@ r"""ESIM on SICK, entailment in three classes, by words, random vectors, 3 seeds
 
 On the trial split, of 500 pairs, accuracy goes up and down by several points from one epoch to the next; so the mean of
 the parameters at the last seven epochs is kept, not the best of them. Words seen once are unknown, so that there is
-something to train the vector of unknown words on.
+something to train the vector of unknown words on. Equal words of a pair keep the same components in dropout, unlike the
+paper's: research/layers.py, `drop_words`.
 
 Command:   python -m experiments.run --config configs/esim/sick.py \
                --workdir runs/esim/sick
 Needs:     SICK_train.txt, SICK_trial.txt and SICK_test_annotated.txt in <manual_dir>/sick
 Paper:     none: not one of its corpora
-Ours:      not measured
+Ours:      accuracy 83.30 ± 0.11 (n = 3); 30 min 55 s on AMD EPYC, 1 cores
 """
 
 from configs.esim import snli
