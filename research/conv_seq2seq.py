@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from research.errors import ConfigError, check_fields
+from research.errors import ConfigError, check_choices, check_fields
 from research.layers import Dropout, attention_bias, dot_product_attention, flat_dot_general, places
 
 TASKS = ("translation",)
@@ -393,14 +393,12 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
     own = (*Shape.__dataclass_fields__, *rest, "encoder", "decoder", "attention")
     check_fields(config, own, "research/conv_seq2seq.py", "model")
     choices = {
-        "gate": tuple(GATES),
+        "gate": GATES,
         "norm": ("weight", "layer", "none"),
         "context": ("add", "concat"),
         "dtype": ("float32", "bfloat16"),
     }
-    for name, known in choices.items():
-        if config[name] not in known:
-            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(known)}")
+    check_choices(config, choices)
     for name in ("embedding", "output", "max_length"):
         if not 1 <= config[name] <= LARGEST:
             raise ConfigError(f"model.{name} must lie between 1 and {LARGEST}, got {config[name]}")

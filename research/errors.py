@@ -1,7 +1,7 @@
 """The two mistakes a user can make. The programs turn each into one line on standard error and an exit code."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
 class ConfigError(ValueError):
@@ -37,3 +37,10 @@ def check_fields(
         raise ConfigError(f"{where} needs {', '.join(missing)}{hint}")
     if unknown := [name for name in given if name not in wanted]:
         raise ConfigError(f"{where} has no field {unknown[0]}{nearest(unknown[0], wanted)}")
+
+
+def check_choices(model: Mapping[str, str], choices: Mapping[str, Collection[str]]) -> None:
+    """ConfigError where a field of a configuration's `model` is none of its choices."""
+    for name, known in choices.items():
+        if model[name] not in known:
+            raise ConfigError(f"model.{name}: '{model[name]}' is none of {', '.join(known)}")

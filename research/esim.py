@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research import siamese
-from research.errors import ConfigError, check_fields
+from research.errors import ConfigError, check_choices, check_fields
 from research.layers import (
     Dropout,
     WordVectors,
@@ -198,16 +198,8 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
         raise ConfigError(f"model.architecture: '{architecture}' is none of {known}")
     own = {"architecture"} | options_of(ESIM, "vocab_size", "num_classes", "trees")
     check_fields(config, own, f"model.architecture = {architecture}", "model")
-    for name, choices in (
-        ("encoding", LAYERS),
-        ("attention", ATTENTIONS),
-        ("composition", LAYERS),
-        ("pooling", POOLINGS),
-        ("output", OUTPUTS),
-        ("fused", FUSED),
-    ):
-        if config[name] not in choices:
-            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
+    choices = {"encoding": LAYERS, "attention": ATTENTIONS, "composition": LAYERS}
+    check_choices(config, choices | {"pooling": POOLINGS, "output": OUTPUTS, "fused": FUSED})
     siamese.check(config, "embedding_dim", "hidden", "layers")
     if config.output == "sigmoid" and num_classes != 2:
         raise ConfigError(f"model.output = sigmoid is for two classes; the corpus has {num_classes}")

@@ -109,6 +109,9 @@ class Dropout(nn.Module):
         return jnp.where(keep_mask(self.make_rng("dropout"), rows, x.shape[1:], keep), x * scale, 0.0)
 
 
+WORD_MASKS = ("position", "text", "pair")
+
+
 def drop_words(
     x: Float[Array, "N L D"], rows: Int[Array, " N"] | None, rate: float, masks: str
 ) -> Float[Array, "N L D"]:

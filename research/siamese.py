@@ -12,14 +12,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from research.errors import ConfigError, check_fields
-from research.layers import Dropout, WordVectors, drop_words, length_mask, masked_max, masked_mean, options_of
+from research.errors import ConfigError, check_choices, check_fields
+from research.layers import (
+    WORD_MASKS,
+    Dropout,
+    WordVectors,
+    drop_words,
+    length_mask,
+    masked_max,
+    masked_mean,
+    options_of,
+)
 from research.recurrence import BiLSTM
 from research.textcnn import convolve
 
 ARCHITECTURES = ("siamese_bilstm", "siamese_textcnn", "cosine")
 VARIANTS = ("rand", "static", "non_static")
-MASKS = ("position", "text", "pair")
 
 
 class Siamese(nn.Module):
@@ -75,9 +83,7 @@ class Siamese(nn.Module):
 
 def check(config, *sizes: str) -> None:
     """ConfigError where `variant`, `word_masks`, `dropout` or one of the `sizes` cannot be."""
-    for name, choices in (("variant", VARIANTS), ("word_masks", MASKS)):
-        if config[name] not in choices:
-            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
+    check_choices(config, {"variant": VARIANTS, "word_masks": WORD_MASKS})
     for name in sizes:
         if config[name] < 1:
             raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from research.errors import ConfigError, check_fields
+from research.errors import ConfigError, check_choices, check_fields
 from research.layers import Dropout, length_mask, masked_max, masked_mean, options_of
 
 TASKS = ("classification",)
@@ -208,14 +208,8 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     """The model of `config.model`; ConfigError where a field cannot be."""
     sizes = {"vocab_size": vocab_size, "num_classes": num_classes, "max_length": max_length}
     check_fields(config, options_of(TextCNN, *sizes), "research/textcnn.py", "model")
-    for name, choices in (
-        ("variant", VARIANTS),
-        ("pooling", POOLINGS),
-        ("padding", PADDINGS),
-        ("activation", tuple(ACTIVATIONS)),
-    ):
-        if config[name] not in choices:
-            raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(choices)}")
+    choices = {"variant": VARIANTS, "pooling": POOLINGS, "padding": PADDINGS, "activation": ACTIVATIONS}
+    check_choices(config, choices)
     for name in ("embedding_dim", "filters", "k", "layers"):
         if config[name] < 1:
             raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")

@@ -84,6 +84,7 @@ def test_each_text_is_encoded_on_its_own(architecture):
 @pytest.mark.parametrize(
     ("changes", "classes", "message"),
     [
+        ({"word_masks": "row"}, 2, r"model\.word_masks: 'row' is none of position, text, pair$"),
         ({"variant": "multichannel"}, 2, r"model\.variant: 'multichannel' is none of rand, static, non_static$"),
         ({"hidden": 0}, 2, r"model\.hidden must be at least 1"),
         ({"dropout": -0.1}, 2, r"model\.dropout is the share dropped"),

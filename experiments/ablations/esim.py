@@ -9,7 +9,7 @@ over any words; the tree-LSTM alone with those is a row that the table does not 
 from ml_collections import ConfigDict
 
 from experiments.ablate import Axes, Study, main
-from research.siamese import MASKS
+from research.layers import WORD_MASKS
 
 
 def axes(baseline: ConfigDict) -> Axes:
@@ -37,7 +37,7 @@ def axes(baseline: ConfigDict) -> Axes:
         "embedding": {f"embedding_{size}": {"model.embedding_dim": size} for size in (50, 100, 200, 300)},
         "dropout": {
             **{f"dropout_{rate:g}": {"model.dropout": rate} for rate in (0.0, 0.2, 0.5)},
-            **{f"word_masks_{kind}": {"model.word_masks": kind} for kind in MASKS},
+            **{f"word_masks_{kind}": {"model.word_masks": kind} for kind in WORD_MASKS},
         },
         "structure": {
             "masks_off": {"model.masks": False},
