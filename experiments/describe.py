@@ -15,7 +15,7 @@ from research.batches import Table, make_buckets
 from research.codecs import SUBWORDS, tokenizers
 from research.errors import ConfigError
 from research.optimizers import make_optimizer, row_decay
-from research.tasks import make_task
+from research.tasks import make_task, paper_of
 
 EXAMPLES = (
     """examples:
@@ -30,6 +30,7 @@ EXAMPLES = (
 def describe(config, *, rows: int, vocabulary: int, classes: int) -> dict[str, float]:
     """Parameters, loss of the first step (nats a weight), floating-point operations of a step a token of the batch's
     longest column, seconds of the second step, such tokens in it."""
+    paper_of(config)
     kinds = tokenizers(config)
     sizes = {role: config.data.subword_size if kind in SUBWORDS else vocabulary for role, kind in kinds.items()}
     if min(sizes.values()) < 5:

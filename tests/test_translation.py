@@ -419,6 +419,8 @@ def test_a_configuration_is_described_without_its_corpus(tmp_path):
     refused(2, r"--output: .*there is no folder", describe.main, *words, "--output", tmp_path / "no" / "x.json")
     refused(2, r"--vocabulary: this configuration's", describe.main, "--config", QUICKSTART)
     refused(2, r"--classes: say how many", describe.main, "--config", "configs/textcnn/mr.py")
+    other = ("--config", "configs/textcnn/mr.py", "--config.task=translation")
+    refused(2, r"task: 'translation' is none of classification", describe.main, *other)
     refused(2, r"--rows must be at least 1", describe.main, *words, "--rows", "0")
 
 
