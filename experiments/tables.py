@@ -97,7 +97,8 @@ def value_text(value: Any) -> str:
 def machine_text(environment: Mapping) -> str:
     """The accelerators, or the processor and its cores where there are none."""
     if environment.get("platform") == "cpu" and environment.get("cpu"):
-        return f"{environment['cpu']}, {environment.get('cores', '?')} cores"
+        cores = environment.get("cores", "?")
+        return f"{environment['cpu']}, {cores} core{'' if cores == 1 else 's'}"
     count = environment.get("device_count", 1)
     return (f"{count} × " if count > 1 else "") + str(environment.get("device", "unknown"))
 

@@ -359,6 +359,8 @@ def test_small_formats(root):
     assert [time_text(s) for s in (0.4, 59.6, 200, 3600)] == ["0 s", "1 min 00 s", "3 min 20 s", "1 h 00 min"]
     assert [p_text(p) for p in (None, 0.0004, 0.0496, 1.0)] == ["–", "< 0.001", "0.050", "1.000"]
     assert machine_text({"device": "TPU v4", "device_count": 1, "platform": "tpu"}) == "TPU v4"
+    one = {"platform": "cpu", "cpu": "EPYC", "cores": 1}
+    assert machine_text(one) == "EPYC, 1 core" and machine_text(one | {"cores": 2}) == "EPYC, 2 cores"
     assert headline_split({"dev": {"accuracy": {}}, "test": {}}) == "dev"
     assert published(root, "configs/toy/other.py") == {}
 

@@ -9,7 +9,7 @@ Command:   python -m experiments.run --config configs/esim/sick.py \
                --workdir runs/esim/sick
 Needs:     SICK_train.txt, SICK_trial.txt and SICK_test_annotated.txt in <manual_dir>/sick
 Paper:     none: not one of its corpora
-Ours:      accuracy 83.30 ± 0.11 (n = 3); 30 min 55 s on AMD EPYC, 1 cores
+Ours:      accuracy 83.30 ± 0.11 (n = 3); 30 min 55 s on AMD EPYC, 1 core
 """
 
 from configs.esim import snli

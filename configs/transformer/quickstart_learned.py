@@ -4,7 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/quickstart_lea
                --workdir runs/number_words_learned
 Needs:     nothing
 Paper:     none: a generated corpus
-Ours:      exact match 99.90, BLEU 99.97, BLEU (lower-cased) 99.97 (n = 1); 2 min 46 s on AMD EPYC, 1 cores
+Ours:      exact match 99.90, BLEU 99.97, BLEU (lower-cased) 99.97 (n = 1); 2 min 46 s on AMD EPYC, 1 core
 """
 
 from configs.transformer import quickstart
