@@ -43,6 +43,7 @@ def defaults() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.epochs = 10
+    config.train.steps = 0  # ends the run sooner, after so many; 0: all epochs
     config.train.batch_size = 50
     config.train.batch_tokens = 0  # tokens of a batch's longest column, with its padding; 0: batch_size rows
     config.train.eval_batch_size = 250

@@ -20,7 +20,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,15 +100,18 @@ class Labeller:
         self.evaluator = Evaluator(run.task, run.buckets, config.train.eval_batch_size)
         self.variables = self.evaluator.placement.put(run.variables)
 
-    def probabilities(self, ids: Mapping[str, Sequence[Sequence[int]]]) -> Float[np.ndarray, "N C"]:
+    def probabilities(
+        self, ids: Mapping[str, Sequence[Sequence[int]]], progress: Callable[[int], None] = lambda done: None
+    ) -> Float[np.ndarray, "N C"]:
         """Of the classes, for texts as ids of each role, in their order; a text is cut to the longest length."""
         count = len(next(iter(ids.values())))
         table = Table.build(dict(ids), [0] * count, self.bucket)
-        (found,) = self.evaluator.predict(self.variables, [table], [None])
+        (found,) = self.evaluator.predict(self.variables, [table], [None], progress)
         return found
 
-    def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
-        """One object a line; `first` is the number of the first line."""
+    def objects(self, lines: Sequence[bytes], first: int, progress: Callable[[int], None]) -> Iterator[dict]:
+        """One object a line, before the first of which all are computed; `first` is the number of the first line,
+        `progress` is called with the number of lines computed since the last call."""
         parts, tokens, wrong = [], {role: [] for role in self.codecs}, None
         for number, line in enumerate(lines, first):
             try:
@@ -124,7 +127,7 @@ class Labeller:
             role: [codec.vocabulary.encode(words, skip=codec.skip) for words in tokens[role]]
             for role, codec in self.codecs.items()
         }
-        found = self.probabilities(ids) if parts else []
+        found = self.probabilities(ids, progress) if parts else []
         for place, (line, part, row) in enumerate(zip(lines, parts, found)):
             warnings = [] if _is_utf8(line) else [NOT_UTF8]
             record = {"line": first + place, **part, "label": None}
@@ -188,12 +191,13 @@ class Translator:
         self.limit = size - 1
         self.variables = run.variables
 
-    def objects(self, lines: Sequence[bytes], first: int) -> Iterator[dict]:
-        """One object a line; `first` is the number of the first line."""
+    def objects(self, lines: Sequence[bytes], first: int, progress: Callable[[int], None]) -> Iterator[dict]:
+        """One object a line; the arguments are those of `Labeller.objects`."""
         texts = [line.decode("utf-8", errors="replace") for line in lines]
         source = self.run.codecs["source"]
         ids = [source.encode(text) for text in texts]
-        for number, (line, text, row, hypotheses) in enumerate(zip(lines, texts, ids, self._search(ids)), first):
+        found = self._search(ids, progress)
+        for number, (line, text, row, hypotheses) in enumerate(zip(lines, texts, ids, found), first):
             warnings = [] if _is_utf8(line) else [NOT_UTF8]
             if len(row) > self.limit:
                 warnings.append(f"cut to the first {self.limit} of {len(row)} tokens")
@@ -203,12 +207,12 @@ class Translator:
             record |= {"outputs": shown} if self.options.best > 1 else {}
             yield record | _warning(warnings)
 
-    def _search(self, ids: Sequence[Sequence[int]]) -> list:
+    def _search(self, ids: Sequence[Sequence[int]], progress: Callable[[int], None] = lambda done: None) -> list:
         """Hypotheses for each text, in `translation.decoder`'s arrays; what is too long is cut."""
         source = [[*row[: self.limit], EOS] for row in ids]
         self._each.buckets = longer(self._each.buckets, {"source": np.array([len(row) for row in source])})
         table = Table.build({"source": source, "target": [[]] * len(ids)}, [0] * len(ids), self._each.buckets[-1])
-        (found,) = self._each(self.variables, [table], [None])
+        (found,) = self._each(self.variables, [table], [None], progress)
         return found
 
     def draw_attention(self, text: str, path: Path) -> None:
@@ -271,6 +275,15 @@ def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
         yield [rest.removeprefix(codecs.BOM_UTF8) if first else rest]
 
 
+def _lines_to_come(file: BinaryIO) -> int | None:
+    """How many lines `read_blocks` will find, None of a pipe or a terminal."""
+    if not file.seekable():
+        return None
+    begin, lines = file.tell(), sum(1 for _ in file)
+    file.seek(begin)
+    return lines
+
+
 def _predictor(run: Run, flags) -> Labeller | Translator:
     names = ("beam", "alpha", "replace_unknown", "dictionary")
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
@@ -323,15 +336,14 @@ def main(argv: Sequence[str]) -> None:
     except OSError as error:
         raise DataError(f"--input {flags.input}: {error.strerror}") from error
     began, count = time.monotonic(), 0
-    bar = tqdm(unit=" lines", disable=not sys.stderr.isatty() or sys.stdout.isatty())
+    bar = tqdm(total=_lines_to_come(file), unit=" lines", disable=not sys.stderr.isatty() or sys.stdout.isatty())
     try:
         with file, bar:
             for lines in read_blocks(file):
                 if flags.attention and not count:
                     predictor.draw_attention(lines[0].decode("utf-8", errors="replace"), flags.attention)
-                for record in predictor.objects(lines, count + 1):
+                for record in predictor.objects(lines, count + 1, bar.update):
                     print(json.dumps(record, ensure_ascii=False))
-                    bar.update()
                 count += len(lines)
                 sys.stdout.flush()
     except KeyboardInterrupt:

@@ -164,10 +164,10 @@ def settings_of(config: ConfigDict) -> Settings:
     for name in ("epochs", "batch_size", "eval_batch_size", "micro_batches", "log_every"):
         if train[name] < 1:
             raise ConfigError(f"train.{name} must be at least 1, got {train[name]}")
-    for name in ("eval_every", "patience", "checkpoint_seconds", "batch_tokens", "average"):
+    for name in ("steps", "eval_every", "patience", "checkpoint_seconds", "batch_tokens", "average"):
         if not train[name] >= 0:
             raise ConfigError(f"train.{name} must be at least 0, got {train[name]}")
-    if train.batch_size % train.micro_batches:
+    if not train.batch_tokens and train.batch_size % train.micro_batches:
         raise ConfigError(
             f"train.micro_batches = {train.micro_batches} does not divide batch_size = {train.batch_size}"
         )

@@ -243,6 +243,10 @@ def tokenizers(config) -> dict[str, str]:
                 f"data.{fields[role]}: clean_str drops all but English letters, digits and few marks, so that "
                 "translations lack them and nothing calls them unknown; it is for classification"
             )
+        if kind in ("both", "parse") and config.task == "translation":
+            raise ConfigError(
+                f"data.{fields[role]}: {kind} has more than a text's words, which translations would repeat"
+            )
         if kind == "parse" and config.data.get("half_width", False):
             raise ConfigError(
                 "data.half_width would make brackets of words; it does not go with data.tokenizer = parse"

@@ -12,7 +12,8 @@ from research.parallel import Placement
 
 class EachExample:
     """`function(variables, batch)`, whose results begin with the batch axis, compiled once a bucket, over one or more
-    replicas. Fewer examples than `batch_size` make batches of the next power of two."""
+    replicas. Fewer examples than `batch_size` make batches of the next power of two. Shorter examples go first: a
+    search for translations lasts as long as that of the longest in its batch."""
 
     def __init__(self, function: Callable, buckets: Sequence[Lengths], batch_size: int, replicas: int = 1):
         self.buckets, self.batch_size = tuple(buckets), batch_size
@@ -33,6 +34,7 @@ class EachExample:
         most = max((len(part.labels) for part in parts), default=0)
         rows = min(self.batch_size, 1 << max(0, most - 1).bit_length())  # a line that is typed is not computed 64 times
         options = {"buckets": self.buckets, "rows": rows, "seed": None}
+        shorter_first = lambda part: np.argsort(sum(part.lengths.values()), kind="stable")
         found: list[list] = [[None] * len(part.labels) for part in parts]
         waiting: list[tuple[Sequence[Slots], PyTree]] = []
 
@@ -45,7 +47,7 @@ class EachExample:
                     found[r][slot.indices[row]] = jax.tree.map(lambda x, place=place: x[place], values)
                 progress(len(real))
 
-        for slots in align([plan(p.lengths, np.arange(len(p.labels)), **options) for p in parts]):
+        for slots in align([plan(p.lengths, shorter_first(p), **options) for p in parts]):
             waiting.append((slots, self._run(variables, None, self.placement.load(parts, slots), slots[0].bucket)))
             if len(waiting) > 1:  # one batch behind, so that the device is never idle
                 collect(*waiting.pop(0))
@@ -63,10 +65,14 @@ class Evaluator:
         self.placement = self._predict.placement
 
     def predict(
-        self, variables: PyTree, tables: Sequence[Table], chosen: Sequence[np.ndarray | None]
+        self,
+        variables: PyTree,
+        tables: Sequence[Table],
+        chosen: Sequence[np.ndarray | None],
+        progress: Callable[[int], None] = lambda done: None,
     ) -> list[np.ndarray]:
-        """Predictions for the examples `chosen` (None: all) from each replica's table, in their order."""
-        return [np.stack(rows) for rows in self._predict(variables, tables, chosen)]
+        """Predictions for the examples `chosen` from each replica's table, in their order; arguments: `EachExample`."""
+        return [np.stack(rows) for rows in self._predict(variables, tables, chosen, progress)]
 
     def final(
         self, variables: PyTree, tables: Sequence[Table], splits: Sequence[Mapping[str, np.ndarray]]

@@ -1,6 +1,7 @@
 """The one training loop of the repository: from members (replicas) to their best parameters, resumable at any step."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -88,15 +89,17 @@ SMALLER = "try a smaller optimizer.learning_rate"
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How `Trainer.fit` goes: what no compiled function depends on, of `config.train` and `config.optimizer`.
-    batch_tokens: of a batch's longest column with its padding, instead of batch_size rows. eval_every: steps, 0 for
-    once an epoch. patience: evaluations without improvement of `monitor` after which a replica stops, 0 for never.
-    average: keep the mean of the parameters at that many last evaluations instead of the best; 0 for the best.
-    rates: learning rates, of which a replica takes the next one at each evaluation without improvement, and stops
-    where there is none; empty for the optimiser's own schedule. cuts_go_on: it takes the next one also at each
-    evaluation after the first such, whether that improves or not. checkpoint_seconds: least time between saves."""
+    steps: ends sooner than all epochs, after so many; 0 for all epochs. batch_tokens: of a batch's longest column with
+    its padding, instead of batch_size rows. eval_every: steps, 0 for once an epoch. patience: evaluations without
+    improvement of `monitor` after which a replica stops, 0 for never. average: keep the mean of the parameters at that
+    many last evaluations instead of the best; 0 for the best. rates: learning rates, of which a replica takes the next
+    one at each evaluation without improvement, and stops where there is none; empty for the optimiser's own schedule.
+    cuts_go_on: it takes the next one also at each evaluation after the first such, whether that improves or not.
+    checkpoint_seconds: least time between saves."""
 
     epochs: int
     batch_size: int
+    steps: int = 0
     batch_tokens: int = 0
     average: int = 0
     eval_every: int = 0
@@ -188,7 +191,8 @@ class Trainer:
         table = None if placement.stream else placement.put(placement.stack(tables))
         keys = placement.put(placement.stack([m.keys()[1] for m in members]))
         per_epoch = self._epoch_length(settings, members)
-        total, every, log = settings.epochs * per_epoch, settings.eval_every or per_epoch, settings.log_every
+        total = min(settings.epochs * per_epoch, settings.steps or math.inf)
+        every, log = settings.eval_every or per_epoch, settings.log_every
         if settings.average > -(-total // every):
             raise ConfigError(
                 f"train.average = {settings.average}: the run has only {-(-total // every)} evaluations to average over"

@@ -220,8 +220,8 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
 
     sizes: entries of each role's vocabulary."""
     make_model = paper_of(config).make_model
-    longest = make_buckets(config.data.buckets, tuple(sizes))[-1]
-    max_length = max(size for _, size in longest)
+    buckets = make_buckets(config.data.buckets, tuple(sizes))
+    max_length = max(size for _, size in buckets[-1])
     if config.task == "matching":
         _check_trees(config)
     if config.task != "translation":
@@ -232,6 +232,8 @@ def make_task(config, *, sizes: Mapping[str, int], num_classes: int = 0) -> Task
         raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
     if not 0.0 <= config.train.label_smoothing < 1.0:
         raise ConfigError(f"train.label_smoothing must lie in [0, 1), got {config.train.label_smoothing}")
+    if config.model.get("fused") == "cudnn" and any(size % 2 for bucket in buckets for _, size in bucket):
+        raise ConfigError("model.fused = cudnn trains on even lengths only; change data.buckets")
     model = make_model(config.model, source_size=sizes["source"], target_size=sizes["target"], max_length=max_length)
     return Translation(model, config.train.label_smoothing)
 

@@ -374,6 +374,8 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
         raise ConfigError(f"model.fused: the fused kernel needs d_k = d_v, got {config.d_k} and {config.d_v}")
     if config.fused == "cudnn" and (jax.default_backend() != "gpu" or config.dtype != "bfloat16"):
         raise ConfigError("model.fused = cudnn needs an NVIDIA GPU and model.dtype = bfloat16")
+    if config.fused == "cudnn" and (config.d_k % 8 or config.d_k > 128):
+        raise ConfigError(f"model.fused = cudnn takes d_k in multiples of 8 up to 128, got {config.d_k}")
     if config.share == "all" and source_size != target_size:
         raise ConfigError("model.share = all needs data.joint = True: one vocabulary for both languages")
     if max_length > config.max_length and config.positions == "learned":

@@ -182,6 +182,10 @@ def compare(
         options = {"test_type": "bs", "n_samples": samples}
         _, scores = PairedTest(list(systems.items()), {name: scorer}, [references], **options)()
         (found[name],) = (results for key, results in scores.items() if key != "System")
+        baseline, *others = found[name]
+        for other in others:
+            if other.score == baseline.score:  # sacreBLEU gives the least p there is to a difference of 0
+                other.p_value = 1.0
     return found
 
 

@@ -103,10 +103,14 @@ def test_chinese_is_written_without_blanks(kind, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["tokenizer", "target_tokenizer"])
-def test_a_tokeniser_that_loses_characters_is_for_classification(field):
+def test_a_tokeniser_that_loses_or_repeats_characters_is_not_for_translation(field):
     config = configuration(**{"joint": False, field: "clean_str"})
     with pytest.raises(ConfigError, match=rf"^data\.{field}: clean_str drops .*classification"):
         make_codecs(TEXTS, config)
+    for kind in ("both", "parse"):
+        config.data[field] = kind
+        with pytest.raises(ConfigError, match=rf"^data\.{field}: {kind} has more than a text's words"):
+            make_codecs(TEXTS, config)
     config = defaults()
     config.data.tokenizer = "clean_str"
     assert tokenizers(config) == {"text": "clean_str"}

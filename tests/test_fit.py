@@ -175,6 +175,16 @@ def test_pairs_padded_for_the_longest_replica_train_as_alone(tmp_path):
         assert losses == pytest.approx([record["train_loss"][0] for record in its.history], rel=1e-4)
 
 
+def test_a_limit_of_steps_ends_a_run_within_an_epoch(tmp_path):
+    """At its last step the dev split is evaluated, as at the end of an epoch; more steps than all epochs have end
+    nothing."""
+    ends = {}
+    for steps in (10, 1000):
+        _, progress = fit(tmp_path / str(steps), [member()], dataclasses.replace(SETTINGS, steps=steps))
+        ends[steps] = [record["step"] for record in progress.history]
+    assert ends == {10: [7, 10], 1000: [7, 14, 21]}
+
+
 def test_streamed_batches_are_the_gathered_ones(tmp_path, uninterrupted):
     variables, progress = fit(tmp_path, [member()], stream=True)
     assert_same(variables, uninterrupted[1][0])

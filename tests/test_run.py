@@ -482,6 +482,7 @@ def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
         ({"train.epochs": 0}, r"train\.epochs must be at least 1"),
         ({"train.epochs": -1}, r"train\.epochs must be at least 1"),
         ({"train.micro_batches": 0}, r"train\.micro_batches must be at least 1"),
+        ({"train.steps": -1}, r"train\.steps must be at least 0"),
         ({"train.micro_batches": 3}, r"train\.micro_batches = 3 does not divide batch_size = 10$"),
         ({"train.log_every": 0}, r"train\.log_every must be at least 1"),
         ({"train.patience": -1}, r"train\.patience must be at least 0"),

@@ -189,6 +189,26 @@ def test_translations_of_lines(finished, tmp_path):
     assert all(record["unknown"] == [] for record in (found[0], found[1], found[5]))
 
 
+def test_lines_of_any_length_are_translated_together_as_alone(finished, tmp_path, monkeypatch):
+    """Longer ones first, in more than a batch of each of two buckets; the bar moves with each of those."""
+    moves = []
+
+    class Bar(predict.tqdm):
+        def update(self, n=1):
+            moves.append(n)
+
+    lines = [" ".join("abcde"[(n + k) % 5] for k in range(1 + (19 - n) // 2)) for n in range(20)]
+    run = predict.Run(finished)
+    alone = predict.Translator(run, run.config.decode)
+    scores = [next(alone.objects([line.encode()], 1, moves.append))["score"] for line in lines]
+    assert moves == [1] * len(lines) and len(set(scores)) == len(scores)
+    moves.clear()
+    monkeypatch.setattr(predict, "tqdm", Bar)
+    together = lines_of(finished, "".join(f"{line}\n" for line in lines).encode(), tmp_path)
+    assert [record["score"] for record in together] == pytest.approx(scores, abs=2e-6)
+    assert moves == [8, 8, 4]
+
+
 def test_sentences_beyond_the_positions_are_cut(bench, tmp_path):
     """Of 36 learned ones, 4 are for outputs longer than the source: a bucket of 16 (of the test split) fits, one of 32
     does, one of 64 would not."""
@@ -203,6 +223,15 @@ def test_several_outputs_beams_and_least_lengths(finished, tmp_path):
     scores = [output["score"] for output in one["outputs"]]
     assert len(scores) == 3 and scores == sorted(scores, reverse=True) and one["score"] == scores[0]
     assert all(len(output["translation"].split()) >= 3 for output in one["outputs"])
+
+
+def test_scores_are_divided_by_the_length_penalty(finished, tmp_path):
+    """Greedy outputs are the same under any α; the words and their </s> make (5 + length)^α / 6^α."""
+    flags = ("--beam", "1", "--least", "3", "--alpha")
+    (plain,), (divided,) = (lines_of(finished, b"a b\n", tmp_path, *flags, alpha) for alpha in ("0", "2"))
+    length = len(plain["translation"].split()) + 1
+    assert length > 3 and divided["translation"] == plain["translation"]
+    assert plain["score"] / divided["score"] == pytest.approx(((5 + length) / 6) ** 2, rel=1e-4)
 
 
 def test_translations_with_a_given_beginning(finished, tmp_path):
@@ -383,6 +412,15 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
     assert call(report.main, "--compare", *sorted(tmp_path.glob("carriage *"))).code == 0
     (tmp_path / "V" / "replica_00" / "test.references.txt").write_text("x\n" * 21)
     refused(3, r"not the references of", report.main, "--compare", finished, tmp_path / "V")
+
+
+def test_the_paired_bootstrap_tells_a_worse_system_and_not_an_equal_one():
+    references = [target for _, target in pairs(60, 9)]
+    spoil = lambda every: [f"eins {text}" if n % every == 0 else text for n, text in enumerate(references)]
+    systems = {"one": spoil(5), "same": spoil(5), "worse": spoil(2)}
+    found = translation.compare(systems, references, "13a", samples=200)
+    for name, (_, same, other) in found.items():
+        assert same.p_value == 1.0 and other.p_value < 0.05 and other.score < same.score, name
 
 
 # --- before a long run

@@ -32,7 +32,7 @@ def get_config():
         d_v=64,
         dropout=0.1,
         positions="sinusoidal",
-        max_length=1024,  # of learned positions
+        max_length=1024,  # of learned positions; of others what predict cuts a text to
         share="all",
         norm="layer",
         pre_norm=False,
@@ -52,9 +52,10 @@ def get_config():
         anneal=0.0,
         least_rate=0.0,
     )
-    config.train.epochs = 22  # for 100,000 steps: a guess of the corpus's subwords, which counts no padding
+    config.train.epochs = 200  # at most: the steps end the run
+    config.train.steps = 100_000
     config.train.batch_tokens = 25000
-    config.train.eval_every = 1000
+    config.train.eval_every = 1500  # 10 minutes of the paper's machine
     config.train.average = 5
     config.train.stream = True
     return config

@@ -21,7 +21,7 @@ def get_config():
     config.data.buckets = (12, 14, 16, 18, 20, 24, 30, 56)
     config.model.update(layers=3, d_model=256, d_ff=512, heads=4, d_k=64, d_v=64, dropout=0.2)
     config.optimizer.update(learning_rate=0.6, warmup=500)
-    config.train.epochs = 18
+    config.train.epochs, config.train.steps = 18, 0
     config.train.batch_tokens = 1600
     config.train.eval_every = 0
     config.train.stream = False

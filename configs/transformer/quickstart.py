@@ -21,7 +21,7 @@ def get_config():
     config.data.buckets = (12, 20)
     config.model.update(layers=2, d_model=128, d_ff=256, heads=4, d_k=32, d_v=32, dropout=0.0)
     config.optimizer.update(learning_rate=0.5, warmup=400)
-    config.train.epochs = 8
+    config.train.epochs, config.train.steps = 8, 0
     config.train.batch_tokens = 2000
     config.train.eval_every = 0
     config.train.average = 4

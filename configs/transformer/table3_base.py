@@ -20,5 +20,6 @@ def get_config():
     config.data.dev = ""
     config.data.dev_fraction = 0.001
     config.data.test = "validation"
+    config.train.eval_every = 1000
     config.train.average = 0
     return config
