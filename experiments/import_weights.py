@@ -3,7 +3,8 @@
 --from fairseq-fconv: a checkpoint of fairseq's model fconv (the ConvS2S of its authors) and the dictionaries that lie
 beside it, of the source and of the target. All sizes are read off the arrays' shapes. What shapes do not show is taken
 to be fairseq's default: every layer has a residual connection from its own input and sums are scaled by the square
-root of 0.5; a checkpoint of other residual connections gives wrong translations where its shapes are the same.
+root of 0.5. A checkpoint with its training's arguments is refused where those say otherwise; one without them gives
+wrong translations where its shapes are the same.
 
 Lines to translate must look as the training text of the checkpoint did: tokenised, and split into its subwords, such
 as "un@@ known words". What predict prints are such tokens with blanks between them; for BPE, sed 's/@@ //g' joins

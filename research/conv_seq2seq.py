@@ -1,8 +1,9 @@
 """Convolutional sequence to sequence learning (Gehring et al. 2017).
 
-Dimension letters: B sentences in the batch, N beams a sentence, S source positions, T target positions, L either,
-C channels of a layer (the paper's d), K kernel width, F size of the embeddings (f), O size of the decoder's output, V
-vocabulary. Parameters are float32; `dtype` is what matrix products are computed in.
+Dimension letters: B sentences in the batch, N beams a sentence, S source positions, T target positions, L either, C
+channels of a layer (the paper's d) and C2 of the next one, K kernel width, KC = K C, K1 = K - 1, F size of the
+embeddings (f), O size of the decoder's output, V vocabulary, n and m inputs and outputs of a linear map. Parameters are
+float32; `dtype` is what matrix products are computed in.
 
 Sentences are told apart by segment numbers, as in the Transformer: a convolution reads positions of its own segment and
 zeros for all others, so that padding on either side and sentences packed into one row are never mixed.
@@ -48,26 +49,32 @@ class Convolution:
 
 LARGEST = 1 << 16
 """Of channels, embeddings, outputs and positions; what is larger is a slip of the pen that no machine could compute."""
+MOST_LAYERS, WIDEST, MOST_WEIGHTS = 1000, 1000, 1 << 30
+"""Layers of a stack, and of a layer the kernel and the weights of its convolution."""
 
 
-def read_layers(parts: Sequence[str], name: str) -> tuple[Convolution, ...]:
-    """("9 * 512x3", "2048x1") -> nine layers of 512 channels and kernel width 3, and one of 2048 and 1.
+def read_layers(parts: Sequence[str | tuple[int, int]], name: str) -> tuple[Convolution, ...]:
+    """("9 * 512x3", (2048, 1)) -> nine layers of 512 channels and kernel width 3, and one of 2048 and 1.
 
     Raises:
-        ConfigError: a part cannot be read; the message names `model.<name>` and the part."""
+        ConfigError: a part cannot be read, or layers are too large; the message names `model.<name>` and the layer."""
     layers = []
     for part in parts:
-        match = re.fullmatch(r"\s*(?:(\d+)\s*\*\s*)?(\d+)\s*x\s*(\d+)\s*", part)
+        text = "x".join(map(str, part)) if isinstance(part, Sequence) and not isinstance(part, str) else str(part)
+        match = re.fullmatch(r"\s*(?:(\d{1,99})\s*\*\s*)?(\d{1,99})\s*x\s*(\d{1,99})\s*", text)
         if not match or 0 in (numbers := [int(number or 1) for number in match.groups()]):
             raise ConfigError(
-                f"model.{name}: '{part}', from layer {len(layers) + 1} on, is not CHANNELSxKERNEL or "
+                f"model.{name}: '{text}', from layer {len(layers) + 1} on, is not CHANNELSxKERNEL or "
                 "COUNT*CHANNELSxKERNEL, such as 9*512x3"
             )
         count, channels, kernel = numbers
-        if channels > LARGEST or max(count, kernel) > 1000:
+        incoming = layers[-1].channels if layers else channels
+        weights = kernel * max(incoming, channels if count > 1 else 0) * 2 * channels
+        large = max(channels / LARGEST, kernel / WIDEST, weights / MOST_WEIGHTS) > 1
+        if large or len(layers) + count > MOST_LAYERS:
             raise ConfigError(
-                f"model.{name}: '{part}', from layer {len(layers) + 1} on: a part has at most 1000 layers, of at most "
-                f"{LARGEST} channels and kernel width 1000"
+                f"model.{name}: '{text}', from layer {len(layers) + 1} on: a stack has at most {MOST_LAYERS} layers, "
+                f"of at most {LARGEST} channels, kernel width {WIDEST} and {MOST_WEIGHTS} weights"
             )
         layers += [Convolution(channels, kernel)] * count
     if not layers:
@@ -84,6 +91,13 @@ def written(layers: Sequence[Convolution]) -> tuple[str, ...]:
 def receptive_field(layers: Sequence[Convolution]) -> int:
     """How many input positions one output position depends on."""
     return 1 + sum(layer.kernel - 1 for layer in layers)
+
+
+Segments = Int[Array, "B L"]
+Rows = Int[Array, " B"] | None
+Keys = Float[Array, "B S F"]
+Seen = tuple[Keys, Keys, Float[Array, "#B 1 #T S"], Int[Array, "B #T"]]
+"""What a decoder layer sees of the source: keys z, values (z + e) √0.5, who sees what, and how many that are."""
 
 
 @flax.struct.dataclass
@@ -156,7 +170,9 @@ class Block(nn.Module):
         inputs, outputs = self.layer.kernel * self.incoming, size * self.layer.channels
         self.convolution = Linear(self.shape, inputs, outputs, gain=gain, dropped=True)
 
-    def __call__(self, x: Float[Array, "B L C"], segments, rows=None, *, causal: bool) -> Float[Array, "B L C2"]:
+    def __call__(
+        self, x: Float[Array, "B L C"], segments: Segments, rows: Rows = None, *, causal: bool
+    ) -> Float[Array, "B L C2"]:
         kernel = self.layer.kernel
         before = kernel - 1 if causal else kernel // 2
         return self.gate(windows(self.dropout(x, rows), segments, before, kernel - 1 - before))
@@ -183,7 +199,7 @@ class Attention(nn.Module):
         self.enter = Linear(self.shape, self.channels, size)
         self.leave = Linear(self.shape, size + self.channels if concatenated else size, self.channels)
 
-    def __call__(self, h: Float[Array, "B T C"], g: Float[Array, "B T F"], memory) -> Float[Array, "B T C"]:
+    def __call__(self, h: Float[Array, "B T C"], g: Float[Array, "B T F"], memory: Seen) -> Float[Array, "B T C"]:
         keys, values, bias, length = memory
         heads = lambda x: x[:, :, None]  # one
         d = self.shape.sum(self.enter(h), g)
@@ -219,11 +235,18 @@ class Layer(nn.Module):
         x = self.shape.sum(y, self.project(x) if self.incoming != self.layer.channels else x)
         return self.norm(x).astype(x.dtype) if self.shape.norm == "layer" else x
 
-    def __call__(self, x: Float[Array, "B L C"], segments, rows=None, g=None, memory=None) -> Float[Array, "B L C2"]:
+    def __call__(
+        self,
+        x: Float[Array, "B L C"],
+        segments: Segments,
+        rows: Rows = None,
+        g: Float[Array, "B L F"] | None = None,
+        memory: Seen | None = None,
+    ) -> Float[Array, "B L C2"]:
         return self._leave(x, self.block(x, segments, rows, causal=self.causal), g, memory)
 
     def step(
-        self, x: Float[Array, "B N C"], past: Float[Array, "B N K1 C"], g, memory
+        self, x: Float[Array, "B N C"], past: Float[Array, "B N K1 C"], g: Float[Array, "B N F"], memory: Seen
     ) -> tuple[Float[Array, "B N C2"], Float[Array, "B N K1 C"]]:
         """The layer at one position, and the K - 1 inputs that the next position will need."""
         window = jnp.concatenate([past, x[:, :, None].astype(past.dtype)], axis=2)
@@ -245,7 +268,7 @@ class Embedding(nn.Module):
     positions: bool
 
     @nn.compact
-    def __call__(self, tokens: Int[Array, "*B"], place: Int[Array, "*#B"], rows=None) -> Float[Array, "*B F"]:
+    def __call__(self, tokens: Int[Array, "*B"], place: Int[Array, "*#B"], rows: Rows = None) -> Float[Array, "*B F"]:
         normal = nn.initializers.normal(0.1)  # section 3.5
         x = self.param("words", normal, (self.size, self.shape.embedding))[tokens]
         if self.positions:
@@ -304,9 +327,7 @@ class ConvSeq2Seq(nn.Module):
                 "positions; raise it, or set model.source_positions and model.target_positions to False"
             )
 
-    def encode(
-        self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Int[Array, " B"] | None = None
-    ) -> tuple[Float[Array, "B S F"], Float[Array, "B S F"]]:
+    def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Rows = None) -> tuple[Keys, Keys]:
         """The memory: keys z and values (z + e) √0.5. rows: places in the whole batch while training, None in
         evaluation."""
         self._check_length(source.shape[1])
@@ -319,11 +340,11 @@ class ConvSeq2Seq(nn.Module):
 
     def decode(
         self,
-        memory: tuple[Float[Array, "B S F"], Float[Array, "B S F"]],
+        memory: tuple[Keys, Keys],
         source_segments: Int[Array, "B S"],
         target: Int[Array, "B T"],
         segments: Int[Array, "B T"],
-        rows: Int[Array, " B"] | None = None,
+        rows: Rows = None,
     ) -> Float[Array, "B T O"]:
         """The decoder's output at every position, from the tokens before it: `target` begins with <s>."""
         self._check_length(target.shape[1])
@@ -347,7 +368,7 @@ class ConvSeq2Seq(nn.Module):
         source_segments: Int[Array, "B S"],
         target: Int[Array, "B T"],
         target_segments: Int[Array, "B T"],
-        rows: Int[Array, " B"] | None = None,
+        rows: Rows = None,
     ) -> Float[Array, "B T O"]:
         """`encode`, then `decode`."""
         if self.is_initializing():
@@ -360,8 +381,8 @@ class ConvSeq2Seq(nn.Module):
         return self.classify.weight().T, self.classify.bias
 
     def init_cache(
-        self, memory, source_segments, *, beams: int, size: int
-    ) -> tuple[PyTree, list[Float[Array, "B N _ _"]]]:
+        self, memory: tuple[Keys, Keys], source_segments: Int[Array, "B S"], *, beams: int, size: int
+    ) -> tuple[Seen, list[Float[Array, "B N _ _"]]]:
         """What `decode_step` needs for up to `size` target positions: what stays as it is, of each sentence, and what
         changes, of each beam: the last K - 1 inputs of each layer, (B, N, K - 1, C)."""
         self._check_length(size)
@@ -373,7 +394,7 @@ class ConvSeq2Seq(nn.Module):
         return fixed, [empty(layer, width) for layer, width in zip(self.decoder, widths)]
 
     def decode_step(
-        self, fixed: PyTree, cache: PyTree, tokens: Int[Array, "B N"], position: Int[Array, ""]
+        self, fixed: Seen, cache: PyTree, tokens: Int[Array, "B N"], position: Int[Array, ""]
     ) -> tuple[Float[Array, "B N V"], PyTree]:
         """Logits of the tokens that follow `tokens`, which stand at `position`. The beams of a sentence look at the
         source as if they were N target positions."""

@@ -33,6 +33,8 @@ TASKS = ("translation",)
 """What `config.task` may be with this model."""
 
 Bias = Float[Array, "#B 1 #T S"]
+Memory = Float[Array, "B S D"]
+Rows = Int[Array, " B"] | None
 XAVIER = nn.initializers.xavier_uniform()
 
 
@@ -96,8 +98,8 @@ class MultiHeadAttention(nn.Module):
         found = found.reshape(*found.shape[:-2], s.heads * s.d_v)
         return flat_dot_general(found, self.output.astype(s.dtype))
 
-    def __call__(self, x: Float[Array, "B T D"], bias: Bias, memory=None) -> Float[Array, "B T D"]:
-        """memory: (B, S, D), by default `x` itself."""
+    def __call__(self, x: Float[Array, "B T D"], bias: Bias, memory: Memory | None = None) -> Float[Array, "B T D"]:
+        """memory: by default `x` itself."""
         if memory is None:
             return self._attend(*self._project(x, "query", "key", "value"), bias)
         return self.attend(x, self.keys_values(memory), bias)
@@ -139,11 +141,15 @@ class Residual(nn.Module):
     def setup(self):
         self.norm, self.dropout = Normalization(self.shape), Dropout(self.shape.dropout, inverted=True)
 
-    def enter(self, x: Float[Array, "*B D"], rows=None, mask=None) -> Float[Array, "*B D"]:
-        """What the sub-layer reads. rows: as of `Transformer.encode`; mask: real positions (*B), None for all."""
+    def enter(
+        self, x: Float[Array, "*B D"], rows: Rows = None, mask: Bool[Array, "*B"] | None = None
+    ) -> Float[Array, "*B D"]:
+        """What the sub-layer reads. rows: as of `Transformer.encode`; mask: real positions, None for all."""
         return self.norm(x, mask, rows is not None) if self.shape.pre_norm else x
 
-    def leave(self, x: Float[Array, "*B D"], y: Float[Array, "*B D"], rows=None, mask=None) -> Float[Array, "*B D"]:
+    def leave(
+        self, x: Float[Array, "*B D"], y: Float[Array, "*B D"], rows: Rows = None, mask: Bool[Array, "*B"] | None = None
+    ) -> Float[Array, "*B D"]:
         """What the next one reads, from the input x and the sub-layer's output y."""
         y = self.dropout(y, rows)
         y = x + y if self.shape.residual else y
@@ -163,9 +169,15 @@ class Layer(nn.Module):
             self.memory_attention, self.around_memory = MultiHeadAttention(self.shape), Residual(self.shape)
 
     def __call__(
-        self, x: Float[Array, "B T D"], bias: Bias, memory=None, memory_bias=None, rows=None, mask=None
+        self,
+        x: Float[Array, "B T D"],
+        bias: Bias,
+        memory: Memory | None = None,
+        memory_bias: Bias | None = None,
+        rows: Rows = None,
+        mask: Bool[Array, "B T"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """memory: (B, S, D), which `memory_bias` says who sees. rows, mask: as of `Residual.enter`."""
+        """bias and memory_bias say who sees what of `x` and of the memory. rows, mask: as of `Residual.enter`."""
         h = self.around_attention.enter(x, rows, mask)
         x = self.around_attention.leave(x, self.attention(h, bias), rows, mask)
         if self.memory:
@@ -174,9 +186,16 @@ class Layer(nn.Module):
         h = self.around_feed_forward.enter(x, rows, mask)
         return self.around_feed_forward.leave(x, self.feed_forward(h), rows, mask)
 
-    def step(self, x: Float[Array, "B N D"], cache, position: Int[Array, ""], memory=None, memory_bias=None):
-        """The layer at one position. cache: keys and values (B, N, T, H, K), those before `position` filled in; memory:
-        keys and values of the source, which all beams of a sentence look at as if they were N target positions."""
+    def step(
+        self,
+        x: Float[Array, "B N D"],
+        cache: Sequence[Float[Array, "B N T H K"]],
+        position: Int[Array, ""],
+        memory: Sequence[Float[Array, "B S H K"]] | None = None,
+        memory_bias: Bias | None = None,
+    ) -> tuple[Float[Array, "B N D"], tuple[Float[Array, "B N T H K"], ...]]:
+        """The layer at one position. cache: keys and values, those before `position` filled in; memory: keys and values
+        of the source, which all beams of a sentence look at as if they were N target positions."""
         each = lambda x: x.reshape(-1, *x.shape[2:])  # beams as rows
         h = self.around_attention.enter(x)
         new = (x[:, :, None] for x in self.attention.keys_values(h))
@@ -208,15 +227,28 @@ class Stack(nn.Module):
         return self.norm(x, mask, train) if self.shape.pre_norm else x
 
     def __call__(
-        self, x: Float[Array, "B T D"], bias: Bias, memory=None, memory_bias=None, rows=None, mask=None
+        self,
+        x: Float[Array, "B T D"],
+        bias: Bias,
+        memory: Memory | None = None,
+        memory_bias: Bias | None = None,
+        rows: Rows = None,
+        mask: Bool[Array, "B T"] | None = None,
     ) -> Float[Array, "B T D"]:
         """The arguments are those of `Layer`."""
         for layer in self.layers:
             x = layer(x, bias, memory, memory_bias, rows, mask)
         return self._end(x, mask, rows is not None)
 
-    def step(self, x: Float[Array, "B N D"], caches, position: Int[Array, ""], memories=None, memory_bias=None):
-        """All layers at one position, as `Layer.step`: the output (B, N, D) and the layers' new caches."""
+    def step(
+        self,
+        x: Float[Array, "B N D"],
+        caches: PyTree,
+        position: Int[Array, ""],
+        memories: PyTree | None = None,
+        memory_bias: Bias | None = None,
+    ) -> tuple[Float[Array, "B N D"], PyTree]:
+        """All layers at one position, with a cache and a memory each, as `Layer.step`."""
         new = []
         for layer, cache, memory in zip(self.layers, caches, memories or [None] * self.size):
             x, cache = layer.step(x, cache, position, memory, memory_bias)
@@ -241,7 +273,9 @@ class Embedding(nn.Module):
     max_length: int
 
     @nn.compact
-    def __call__(self, table: Float[Array, "V D"], tokens, place, rows=None) -> Float[Array, "*B D"]:
+    def __call__(
+        self, table: Float[Array, "V D"], tokens: Int[Array, "*B"], place: Int[Array, "*B"], rows: Rows = None
+    ) -> Float[Array, "*B D"]:
         x = table[tokens] * math.sqrt(self.shape.d_model)
         if self.positions == "learned":
             size = (self.max_length, self.shape.d_model)
@@ -290,9 +324,7 @@ class Transformer(nn.Module):
                 "learned positions; raise it, or use sinusoidal ones"
             )
 
-    def encode(
-        self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Int[Array, " B"] | None = None
-    ) -> Float[Array, "B S D"]:
+    def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Rows = None) -> Memory:
         """The memory. rows: places in the whole batch while training, None in evaluation."""
         self._check_length(source.shape[1])
         x = self.embed_source(self.source_table, source, places(segments), rows)
@@ -300,11 +332,11 @@ class Transformer(nn.Module):
 
     def decode(
         self,
-        memory: Float[Array, "B S D"],
+        memory: Memory,
         source_segments: Int[Array, "B S"],
         target: Int[Array, "B T"],
         segments: Int[Array, "B T"],
-        rows: Int[Array, " B"] | None = None,
+        rows: Rows = None,
     ) -> Float[Array, "B T D"]:
         """The decoder's output at every position, from the tokens before it: `target` begins with <s>."""
         self._check_length(target.shape[1])
@@ -319,7 +351,7 @@ class Transformer(nn.Module):
         source_segments: Int[Array, "B S"],
         target: Int[Array, "B T"],
         target_segments: Int[Array, "B T"],
-        rows: Int[Array, " B"] | None = None,
+        rows: Rows = None,
     ) -> Float[Array, "B T D"]:
         """`encode`, then `decode`."""
         memory = self.encode(source, source_segments, rows)
@@ -329,7 +361,9 @@ class Transformer(nn.Module):
         """Matrix and bias of the pre-softmax linear transformation (none here): logits are h Eᵀ."""
         return self.output_table, None
 
-    def init_cache(self, memory, source_segments, *, beams: int, size: int) -> tuple[PyTree, PyTree]:
+    def init_cache(
+        self, memory: Memory, source_segments: Int[Array, "B S"], *, beams: int, size: int
+    ) -> tuple[PyTree, PyTree]:
         """What `decode_step` needs for up to `size` target positions: what stays as it is, of each sentence, and what
         grows, of each beam: arrays that begin with B, and with B and N."""
         self._check_length(size)

@@ -158,9 +158,10 @@ class Fconv(nn.Module):
 def files(tmp_path):
     """files(state, ...) writes a checkpoint and its dictionaries, and gives the command's arguments."""
 
-    def write(content=None, *, words=WORDS, save=torch.save):
+    def write(content=None, *, words=WORDS, save=torch.save, **options):
         state = Fconv().state_dict() if content is None else content
-        arguments = argparse.Namespace(arch="fconv", encoder_layers="[(8, 3)]", max_tokens=4000, fp16=False)
+        options = {"arch": "fconv", "encoder_layers": "[(8, 3)] * 2 + [(8, 3, 1)]", "max_tokens": 4000} | options
+        arguments = argparse.Namespace(**options)
         extra = {"args": arguments, "extra_state": {"epoch": 3}, "optimizer_history": [{"criterion_name": "x"}]}
         save({"model": state, **extra}, tmp_path / "model.pt")
         for name, part in zip(("dict.en.txt", "dict.de.txt"), words.values()):
@@ -396,6 +397,21 @@ def test_a_checkpoint_of_another_model(files, tmp_path, kind):
     change, message = STATES[kind]
     refused(3, message, import_weights.main, *files(change(Fconv().state_dict())))
     assert not (tmp_path / "W").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "lightconv_iwslt_de_en"}, r"its training's --arch is lightconv_iwslt_de_en; only fairseq's fconv"),
+        ({"normalization_constant": 1.0}, r"its training's --normalization-constant is 1\.0"),
+        ({"encoder_layers": "[(8,3,0),(8,5,0)]"}, r"--encoder-layers have residual connections from 0 layers before"),
+        ({"decoder_layers": "[(8, 3)] * 2 + [(8, 3, 2)]"}, r"--decoder-layers have residual connections from 2 layers"),
+    ],
+    ids=str,
+)
+def test_arguments_that_shapes_do_not_show(files, options, message):
+    """As they stand in a checkpoint of fairseq's own; without them the default is taken for granted."""
+    refused(3, message, import_weights.main, *files(**options))
 
 
 def test_an_odd_number_of_channels(files):

@@ -99,6 +99,23 @@ def _embeddings(
     return params, max_length
 
 
+def _check_arguments(entries: Entries) -> None:
+    """DataError where the training's arguments, which a checkpoint of fairseq's own has, tell of another model than
+    its shapes would be taken for."""
+    arguments, path = entries.arguments, entries.path
+    if not str(architecture := arguments.get("arch", "fconv")).startswith("fconv"):
+        raise DataError(f"{path}: its training's --arch is {architecture}; only fairseq's fconv is read")
+    if (scale := arguments.get("normalization_constant", 0.5)) != 0.5:
+        raise DataError(f"{path}: its training's --normalization-constant is {scale}; here sums are scaled by √0.5")
+    for name in ("encoder_layers", "decoder_layers"):
+        layers = str(arguments.get(name, ""))
+        if wrong := [n for n in re.findall(r"\(\s*\d+\s*,\s*\d+\s*,\s*(-?\d+)\s*\)", layers) if n != "1"]:
+            raise DataError(
+                f"{path}: its training's --{name.replace('_', '-')} have residual connections from {wrong[0]} layers "
+                "before; here they come from a layer's own input (1)"
+            )
+
+
 def _stack(entries: Entries, side: str, embedding: int, output: int | None) -> tuple[list[Convolution], dict]:
     """The layers of encoder or decoder, and the parameters of `enter_…`, `…_layers_N` and `leave_…`. output: size of
     what it gives, None for any."""
@@ -151,6 +168,7 @@ def fairseq_fconv(checkpoint: Path, dictionaries: Sequence[Path]) -> Imported:
         DataError: a file is missing, damaged or something else, or the files do not belong together."""
     words = {role: read_dictionary(path) for role, path in zip(SIDES, dictionaries)}
     entries = Entries(checkpoint, "fairseq's fconv")
+    _check_arguments(entries)
     params, max_length = _embeddings(entries, dictionaries, words)
     rows, embedding = params["embed_target"]["words"].shape
     encoder, of_encoder = _stack(entries, "encoder", embedding, embedding)

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, PyTree
@@ -27,12 +28,14 @@ class Imported:
 
 
 class Entries:
-    """The arrays of a checkpoint by name, each of which is taken once.
+    """The arrays of a checkpoint by name, each of which is taken once, and the `arguments` of its training, as far as
+    it has them.
 
     kind: what the checkpoint is said to be, for the messages of DataErrors, which name file and entry."""
 
     def __init__(self, path: Path, kind: str):
-        self.path, self.kind, self._left = path, kind, _read_state(path)
+        self.path, self.kind = path, kind
+        self._left, self.arguments = _read_state(path)
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
@@ -61,8 +64,8 @@ class Entries:
             raise DataError(f"{self.path}: has entries that {self.kind} does not have: {listed}")
 
 
-def _read_state(path: Path) -> dict[str, np.ndarray]:
-    """Name -> array (float32), from the entry `model` of a checkpoint.
+def _read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Name -> array (float32), from the entry `model` of a checkpoint, and name -> value from its entry `args`.
 
     Raises:
         ConfigError: PyTorch is not installed.
@@ -82,7 +85,9 @@ def _read_state(path: Path) -> dict[str, np.ndarray]:
             content = torch.load(file, map_location="cpu", weights_only=True)
             state = content.get("model") if isinstance(content, dict) else None
             if isinstance(state, dict) and state and all(isinstance(x, torch.Tensor) for x in state.values()):
-                return {str(name): x.detach().to(torch.float32).numpy() for name, x in state.items()}
+                arrays = {str(name): x.detach().to(torch.float32).numpy() for name, x in state.items()}
+                arguments = content.get("args")
+                return arrays, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
     except Exception as error:  # whatever a damaged or foreign file makes PyTorch raise
         if needed := re.search(r"GLOBAL (\S+)", str(error)):
             raise DataError(
