@@ -528,6 +528,27 @@ def test_a_model_without_heads_is_no_baseline():
 # The study of ConvS2S
 
 
+def test_the_axes_of_conv_seq2seq():
+    """Tables 4, 5, 7 and 8, and what else is often asked."""
+    axes = conv_seq2seq.STUDY.axes(cli.load_config(CONV.config, []))
+    sizes = ["1x3", "1x5", "1x7", "2x1", "2x3", "2x5", "2x7", "4x3", "4x5", "4x7"]
+    assert {axis: list(variants) for axis, variants in axes.items()} == {
+        "Table 4: position embeddings": ["source_positions_off", "target_positions_off", "positions_off"],
+        "Table 5: layers that attend": ["attention_all", "attention_1", "attention_2"],
+        "Table 7, Figure 2: encoder, layers x width": [f"encoder_{size}" for size in sizes],
+        "Table 8, Figure 2: decoder, layers x width": [f"decoder_{size}" for size in sizes],
+        "gate": ["gate_glu", "gate_tanh", "gate_relu", "gate_none"],
+        "sums": ["scale_residual_off"],
+        "normalisation": ["norm_weight", "norm_layer", "norm_none"],
+        "context": ["context_add", "context_concat"],
+        "dense decoder": ["dense"],
+        "dropout": ["dropout_0", "dropout_0.1", "dropout_0.2"],
+        "label smoothing": ["smoothing_0", "smoothing_0.1", "smoothing_0.2"],
+        "beam": ["beam_1", "beam_2", "beam_3", "beam_5", "beam_8"],
+        "training pairs": ["train_0.125", "train_0.25", "train_0.5"],
+    }
+
+
 @pytest.mark.parametrize("config", [CONV.config, CONV_MULTI30K])
 def test_every_variant_of_conv_seq2seq_can_be_run(config):
     plan = make_plan(conv_seq2seq.STUDY, config, [])

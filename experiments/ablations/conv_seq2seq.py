@@ -81,7 +81,7 @@ STUDY = Study(
     axes=axes,
     linked=(frozenset({"model.source_positions", "model.target_positions"}),),
     examples=(
-        "--workdir runs/four_decoder_layers '--config.model.decoder=4*128x3'",
+        "--workdir runs/four_decoder_layers '--config.model.decoder=4*128x3' --variants 'attention_*'",
         "--workdir runs/multi30k --config configs/conv_seq2seq/multi30k_de_en.py \\\n"
         "    --metric bleu_lc --config.train.epochs=6 --variants 'gate_*'",
     ),
