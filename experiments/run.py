@@ -121,16 +121,9 @@ class Console:
 
 def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bool) -> dict[str, np.ndarray] | None:
     """The vectors that the file of `config.word_vectors` has for the words of all folds, None if it names no file."""
-    path = config.word_vectors.path if "word_vectors" in config else ""
-    variant = config.model.get("variant", "rand")
+    path = _vectors_path(config)
     if not path:
-        if variant != "rand":
-            raise ConfigError(f"model.variant = {variant} needs word vectors: set --config.word_vectors.path=FILE")
         return None
-    if variant == "rand":
-        raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
-    if config.word_vectors.unknown not in ("uniform", "gaussian"):
-        raise ConfigError(f"word_vectors.unknown: '{config.word_vectors.unknown}' is neither uniform nor gaussian")
     # an inner node's vector is no word's, though one is written like a bracket
     words = dict.fromkeys(token for d in data for token in _vocabulary(d).tokens[len(codecs.reserved(config)) :])
     with tqdm(desc="word vectors", unit="B", unit_scale=True, disable=_no_bar(quiet)) as bar:
@@ -140,6 +133,19 @@ def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bo
             bar.update(done - bar.n)
 
         return read_vectors(path, tuple(words), dim=config.model.embedding_dim, progress=progress)
+
+
+def _vectors_path(config: ConfigDict) -> str:
+    """`word_vectors.path`; ConfigError unless the model has a use for it where there is one, and there alone."""
+    path = config.word_vectors.path if "word_vectors" in config else ""
+    variant = config.model.get("variant", "rand")
+    if not path and variant != "rand":
+        raise ConfigError(f"model.variant = {variant} needs word vectors: set --config.word_vectors.path=FILE")
+    if path and variant == "rand":
+        raise ConfigError("word_vectors.path is set, but model.variant = rand does not use it")
+    if path and config.word_vectors.unknown not in ("uniform", "gaussian"):
+        raise ConfigError(f"word_vectors.unknown: '{config.word_vectors.unknown}' is neither uniform nor gaussian")
+    return path
 
 
 def _vocabulary(data: datasets.Dataset) -> Vocabulary:
@@ -226,19 +232,24 @@ def check_monitor(name: str, task: Task, data: Sequence[datasets.Dataset]) -> No
             raise ConfigError(f"train.monitor: '{name}' is none of the dev split's metrics {', '.join(known)}")
 
 
+def check(config: ConfigDict) -> tuple[Settings, Search | None]:
+    """How to train and how to decode; ConfigError for whatever mistake shows without the corpus."""
+    make_optimizer(config.optimizer)
+    found = settings_of(config), search_of(config)
+    paper_of(config)
+    codecs.check(config)
+    make_task(config, sizes=dict.fromkeys(codecs.roles(config), len(SENTENCE)), num_classes=2)
+    _vectors_path(config)
+    return found
+
+
 def run(
     config_path: str, overrides: Sequence[str], workdir: Path, *, data_dir=None, manual_dir=None, quiet=False
 ) -> dict:
     """Trains or resumes, writes `workdir/result.json` and returns it; returns the result that is there if finished."""
     began = time.monotonic()
     config = cli.load_config(config_path, overrides)
-    # mistakes first: reading the corpus and training take a while
-    make_optimizer(config.optimizer)
-    settings = settings_of(config)
-    options = search_of(config)
-    paper_of(config)
-    codecs.check(config)
-    make_task(config, sizes=dict.fromkeys(codecs.roles(config), len(SENTENCE)), num_classes=2)
+    settings, options = check(config)  # mistakes first: reading the corpus and training take a while
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
             return folder.result

@@ -195,14 +195,15 @@ def _labelled(corpus: Corpus, config, buckets: tuple[Lengths, ...]) -> Prepared:
     columns = corpus.splits.values()
     texts = {role: [] for role in codecs}
     for role, name in roles(config).items():
-        for text in (text for part in columns for text in part[name]):
-            try:
-                texts[role].append(codecs[role].split(text))
-            except ParseError as error:
-                raise DataError(
-                    f"corpus '{corpus.name}': {text[:40]!r} in column '{name}' is no binarised parse, as "
-                    f"data.tokenizer = parse needs: {error}"
-                ) from error
+        for split, part in corpus.splits.items():
+            for number, text in enumerate(part[name], 1):
+                try:
+                    texts[role].append(codecs[role].split(text))
+                except ParseError as error:
+                    raise DataError(
+                        f"corpus '{corpus.name}', split '{split}', labelled example {number}: {text[:40]!r} in column "
+                        f"'{name}' is no binarised parse, as data.tokenizer = parse needs: {error}"
+                    ) from error
     labels = np.array([label for part in columns for label in part[data.label]], np.int32)
     datasets = []
     for fold in range(config.folds):

@@ -3,6 +3,7 @@
 import collections
 import functools
 import http.server
+import importlib.util
 import io
 import re
 import subprocess
@@ -402,6 +403,8 @@ def test_download_that_fails(load, publisher, monkeypatch, tmp_path, kind, conte
         ("imdb_reviews", ["text", "label"]),
         ("ag_news_subset", ["description", "label"]),
         ("snli", ["premise", "hypothesis", "label"]),
+        ("glue/mnli", ["premise", "hypothesis", "label"]),
+        ("paws_x_wiki/zh", ["sentence1", "sentence2", "label"]),
         ("wmt14_translate/de-en", ["de", "en"]),
     ],
 )
@@ -428,6 +431,33 @@ def test_catalogue_corpus(load, monkeypatch, capfd):
     assert {type(columns[column][0]) for column in columns} == {str, int}
     assert load("glue/sst2:2.0.0", columns=["sentence"], splits=["test"]).splits["test"]["sentence"] == ["sentence 3"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_catalogue_pairs_for_translation(load, monkeypatch):
+    rows = [{"de": f"Satz {i}", "en": f"sentence {i}"} for i in range(5)]
+    made = lambda self, dl_manager: {"train": iter(enumerate(rows))}
+    monkeypatch.setattr(tfds.builder_cls("wmt14_translate"), "_split_generators", made)
+    columns = load("wmt14_translate/de-en", columns=["de", "en"]).splits["train"]
+    assert sorted(zip(columns["de"], columns["en"])) == [(row["de"], row["en"]) for row in rows]
+
+
+def test_multi_nli_is_prepared_without_tensorflow(load, monkeypatch, tmp_path):
+    """From files of its own format, by TFDS's own reading of them; that of `multi_nli` says what it lacks."""
+    lines = ["index\tsentence1\tsentence2\tgold_label"]
+    lines += [f"{i}\ta man sleeps {i}\thee sleeps\t{label}" for i, label in enumerate(("neutral", "entailment"))]
+    (tmp_path / "dev.tsv").write_text("\n".join(lines) + "\n")
+    made = lambda self, dl_manager: {"validation_matched": self._generate_examples(str(tmp_path / "dev.tsv"), "dev")}
+    monkeypatch.setattr(tfds.builder_cls("glue"), "_split_generators", made)
+    found = load("glue/mnli", columns=["premise", "hypothesis", "label"])
+    columns = found.splits["validation_matched"]
+    assert sorted(columns["label"]) == [0, 1] and found.label_names == ("entailment", "neutral", "contradiction")
+    assert sorted(columns["premise"]) == ["a man sleeps 0", "a man sleeps 1"]
+    if importlib.util.find_spec("tensorflow"):
+        return
+    made = lambda self, dl_manager: {"train": self._generate_examples(str(tmp_path / "dev.tsv"))}
+    monkeypatch.setattr(tfds.builder_cls("multi_nli"), "_split_generators", made)
+    with pytest.raises(DataError, match=r"No module named 'tensorflow'; pip install tensorflow$"):
+        load("multi_nli", columns=["premise"])
 
 
 def test_catalogue_corpus_that_cannot_be_had(load, monkeypatch, capfd):

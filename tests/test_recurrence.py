@@ -133,25 +133,69 @@ def test_left_children_by_hand():
     assert [found[4, node] for node in (2, 4, 6)] == [0, 2, 4]  # a b ) c ) d )
 
 
-def numpy_tree_lstm(p, x, inner) -> np.ndarray:
-    """Equations 3 to 10 for the nodes of one tree in post-order, one at a time, children found by a stack."""
-    sigmoid, zero, stack, states = lambda z: 1.0 / (1.0 + np.exp(-z)), np.zeros(len(p["left_state"])), [], []
+def numpy_node(p, x, left=None, right=None) -> tuple[np.ndarray, np.ndarray]:
+    """Equations 3 to 10: h and c of a node from its input and its children's h and c; a leaf has none."""
+    sigmoid, zero = lambda z: 1.0 / (1.0 + np.exp(-z)), np.zeros(len(p["left_state"]))
+    (h_l, c_l), (h_r, c_r) = left or (zero, zero), right or (zero, zero)
     w_i, w_o, w_f, w_u = np.split(p["input"], 4, axis=1)
     (l_i, l_o, l_ll, l_rl, l_u), (r_i, r_o, r_lr, r_rr, r_u) = (
         np.split(p[f"{s}_state"], 5, 1) for s in ("left", "right")
     )
+    i = sigmoid(x @ w_i + h_l @ l_i + h_r @ r_i)
+    o = sigmoid(x @ w_o + h_l @ l_o + h_r @ r_o)
+    f_l = sigmoid(x @ w_f + h_l @ l_ll + h_r @ r_lr)
+    f_r = sigmoid(x @ w_f + h_l @ l_rl + h_r @ r_rr)
+    u = np.tanh(x @ w_u + h_l @ l_u + h_r @ r_u)
+    c = f_l * c_l + f_r * c_r + i * u
+    return o * np.tanh(c), c
+
+
+def numpy_tree_lstm(p, x, inner) -> np.ndarray:
+    """The nodes of one tree in post-order, one at a time, children found by a stack."""
+    stack, states = [], []
     for x_t, is_inner in zip(x, inner):
-        (h_r, c_r), (h_l, c_l) = (stack.pop(), stack.pop()) if is_inner else ((zero, zero),) * 2
-        i = sigmoid(x_t @ w_i + h_l @ l_i + h_r @ r_i)
-        o = sigmoid(x_t @ w_o + h_l @ l_o + h_r @ r_o)
-        f_l = sigmoid(x_t @ w_f + h_l @ l_ll + h_r @ r_lr)
-        f_r = sigmoid(x_t @ w_f + h_l @ l_rl + h_r @ r_rr)
-        u = np.tanh(x_t @ w_u + h_l @ l_u + h_r @ r_u)
-        c = f_l * c_l + f_r * c_r + i * u
-        stack.append((o * np.tanh(c), c))
+        children = {"right": stack.pop(), "left": stack.pop()} if is_inner else {}
+        stack.append(numpy_node(p, x_t, **children))
         states.append(stack[-1][0])
     assert len(stack) == 1
     return np.array(states)
+
+
+def nested(parse: str):
+    """A word, or the pair of a node's children."""
+    words = parse.replace("(", " ( ").replace(")", " ) ").split()
+
+    def node():
+        if (word := words.pop(0)) != "(":
+            return word
+        pair = node(), node()
+        assert words.pop(0) == ")"
+        return pair
+
+    return node()
+
+
+@pytest.mark.parametrize("parse", PARSES)
+def test_tree_lstm_of_a_parse_is_a_recursion_in_numpy(parse):
+    """Down the tree itself, without lists of nodes. Cut off after any node, the nodes before keep their states."""
+    tokens = np.array(post_order(parse))
+    vectors = {token: normal(number, D) for number, token in enumerate(sorted({*tokens}))}
+    x, inner = np.stack([vectors[token] for token in tokens])[None], (tokens == NODE_TOKEN)[None]
+    module, mask = TreeLSTM(H), np.ones((1, len(tokens)), bool)
+    variables = random_values(module.init(jax.random.key(0), x, inner, mask))
+    p, states = jax.tree.map(lambda v: np.asarray(v, np.float64), variables["params"]), []
+
+    def visit(tree):
+        children = {} if isinstance(tree, str) else {side: visit(child) for side, child in zip(("left", "right"), tree)}
+        state = numpy_node(p, vectors[tree if isinstance(tree, str) else NODE_TOKEN], **children)
+        states.append(state[0])
+        return state
+
+    visit(nested(parse))
+    np.testing.assert_allclose(module.apply(variables, x, inner, mask)[0], states, rtol=1e-5, atol=1e-6)
+    for size in range(1, len(tokens)):
+        cut = module.apply(variables, x[:, :size], inner[:, :size], mask[:, :size])
+        np.testing.assert_allclose(cut[0], states[:size], rtol=1e-5, atol=1e-6)
 
 
 def test_tree_lstm_is_a_recursion_in_numpy():

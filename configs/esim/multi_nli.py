@@ -2,7 +2,8 @@ r"""ESIM on MultiNLI, tested on its matched and its mismatched validation split;
 
 Command:   python -m experiments.run --config configs/esim/multi_nli.py \
                --workdir runs/esim/multi_nli --config.word_vectors.path=glove.840B.300d.txt
-Needs:     the corpus through TFDS (392,702 pairs), GloVe 840B
+Needs:     the corpus through TFDS (392,702 pairs), GloVe 840B; glue/mnli has the pairs of multi_nli, which TFDS can
+           prepare with TensorFlow only
 Paper:     none: not one of its corpora
 Ours:      not measured
 """
@@ -12,7 +13,7 @@ from configs.esim import snli
 
 def get_config():
     config = snli.get_config()
-    config.data.corpus, config.data.dev, config.data.test = "multi_nli", "", "validation_matched"
+    config.data.corpus, config.data.dev, config.data.test = "glue/mnli", "", "validation_matched"
     config.data.more_tests = ("validation_mismatched",)
     config.data.dev_fraction = 0.05
     return config

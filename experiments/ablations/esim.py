@@ -62,6 +62,8 @@ STUDY = Study(
     examples=(
         "--workdir runs/lcqmc --config configs/esim/lcqmc_small.py --variants 'tokens_*,length_*'",
         "--workdir runs/small --config.model.hidden=100 --config.model.embedding_dim=100",
+        "--workdir runs/vectors --variants rand,static \\\n"
+        "    --config.word_vectors.path=glove.840B.300d.txt --config.model.variant=non_static",
     ),
 )
 

@@ -212,7 +212,10 @@ def _data_error(error: BaseException, builder: tfds.core.DatasetBuilder) -> Data
         if isinstance(cause, DataError):
             return cause
         cause = cause.__cause__ or cause.__context__
-    return DataError(f"corpus {builder.name!r}: TFDS cannot prepare it in {builder.data_dir}: {_one_line(error)}")
+    lacking = f"; pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+    return DataError(
+        f"corpus {builder.name!r}: TFDS cannot prepare it in {builder.data_dir}: {_one_line(error)}{lacking}"
+    )
 
 
 def _read(builder: tfds.core.DatasetBuilder, columns: Sequence[str], splits: Sequence[str]) -> Corpus:
