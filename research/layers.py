@@ -118,8 +118,8 @@ def drop_words(
     """Dropout of the word vectors of N/2 premises and as many hypotheses, within a module's `__call__`.
 
     masks: one a `position`, one a `text` for all of its positions (Gal and Ghahramani 2016), or one a `pair` for those
-    of both texts. Matching compares words, and equal words whose masks differ are less alike than in evaluation; one mask
-    a pair leaves them equal."""
+    of both texts. Matching compares words, and equal words whose masks differ are less alike than in evaluation; one
+    mask a pair leaves them equal."""
     drop = Dropout(rate, inverted=True, name="dropout_words")
     if masks == "position":
         return drop(x, rows)
