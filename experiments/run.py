@@ -237,7 +237,9 @@ def check(config: ConfigDict) -> tuple[Settings, Search | None]:
     make_optimizer(config.optimizer)
     found = settings_of(config), search_of(config)
     paper_of(config)
-    codecs.check(config)
+    empty = codecs.check(config)
+    if found[1] is not None:
+        translation.check_replacement(config.decode, empty)
     make_task(config, sizes=dict.fromkeys(codecs.roles(config), len(SENTENCE)), num_classes=2)
     _vectors_path(config)
     return found

@@ -179,16 +179,15 @@ class Subwords:
         return self.model
 
 
-def check(config) -> None:
-    """ConfigError where no codecs can be made of the configuration, whatever the texts."""
+def check(config) -> dict[str, Words | None]:
+    """Codecs that know no words yet, by role; None of subwords, which texts make. ConfigError where no codecs can be
+    made of the configuration, whatever the texts."""
     kinds, empty = tokenizers(config), Vocabulary(reserved(config), reserved(config))
     if config.data.get("joint", False) and len(set(kinds.values())) > 1:
         raise ConfigError("data.joint: one vocabulary for both languages needs one tokeniser for both")
     if skips(config) and (kind := set(SUBWORDS) & set(kinds.values())):
         raise ConfigError(f"data.unknown = skip is for words and characters; {', '.join(kind)} spells all words out")
-    for role, kind in kinds.items():
-        if kind not in SUBWORDS:
-            words_codec(role, empty, config)
+    return {role: None if kind in SUBWORDS else words_codec(role, empty, config) for role, kind in kinds.items()}
 
 
 def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:

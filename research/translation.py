@@ -123,17 +123,22 @@ def read_word_dictionary(path: str, *, lower: bool) -> dict[str, str]:
     return words
 
 
+def check_replacement(options, codecs: Mapping[str, Codec | None]) -> None:
+    """ConfigError unless unknown words can be replaced as `config.decode` says, with such codecs."""
+    if options.dictionary and not options.replace_unknown:
+        raise ConfigError("decode.dictionary is for decode.replace_unknown = True")
+    if options.replace_unknown and not all(isinstance(codec, Words) for codec in codecs.values()):
+        raise ConfigError("decode.replace_unknown is for vocabularies of words; subwords spell unknown words out")
+
+
 def writer(options, codecs: Mapping[str, Codec], *, lower: bool) -> Callable[[Output, str], str]:
     """`(output, source sentence) -> text`. options: `config.decode`, of which `replace_unknown` has unknown words
     replaced by their source words in the dictionary, or else by those themselves: Gehring et al. 2017, section 4.3.
     lower: sentences are lower-cased, and so are the dictionary's source words."""
+    check_replacement(options, codecs)
     target = codecs["target"]
     if not options.replace_unknown:
-        if options.dictionary:
-            raise ConfigError("decode.dictionary is for decode.replace_unknown = True")
         return lambda output, text: target.decode(output.ids)
-    if not all(isinstance(codec, Words) for codec in codecs.values()):
-        raise ConfigError("decode.replace_unknown is for vocabularies of words; subwords spell unknown words out")
     dictionary = read_word_dictionary(options.dictionary, lower=lower) if options.dictionary else {}
 
     def write(output: Output, text: str) -> str:

@@ -299,5 +299,7 @@ def test_predict_replaces_as_it_is_told(plain, tmp_path):
 )
 def test_a_run_that_cannot_replace_is_refused_before_training(root, tmp_path, monkeypatch, name, changes, message):
     monkeypatch.setattr("research.fit.Trainer.fit", lambda *_, **__: pytest.fail("trains"))
+    if "model.fused" not in changes:
+        monkeypatch.setattr("research.datasets.load", lambda *_, **__: pytest.fail("reads the corpus"))
     changes = {"decode.replace_unknown": True} | changes
     refused(2, message, run.main, *arguments(root, name, tmp_path / "W", changes))
