@@ -52,6 +52,15 @@ def pytest_collection_finish():
     gc.set_threshold(100_000, 50, 100)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_a_file():
+    """Are dropped behind it: each maps some memory of its own, and Linux lets a process have 65,530 such pieces, past
+    which it dies."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def corpora() -> pathlib.Path:
     """The folder of real corpora beside the repository, laid out as a `--manual_dir`."""
