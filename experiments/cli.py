@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import atexit
 import contextlib
 import ctypes
 import errno
@@ -298,7 +299,14 @@ def main(function: Callable[[Sequence[str]], int | None]) -> NoReturn:
         if error.errno not in USERS_ERRORS:
             raise
         code = _say(name, f"{error.filename or 'output'}: {error.strerror}", BAD_CONFIG)
+    atexit.register(_end_at_once_if_asked, code)
     sys.exit(code)
+
+
+def _end_at_once_if_asked(code: int) -> None:
+    """All is done, but for what the interpreter and libraries do at their end, which an exception would only garble."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(code))
 
 
 def _say(name: str, error: Exception | str, code: int) -> int:

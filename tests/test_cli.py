@@ -375,6 +375,14 @@ def test_a_second_ctrl_c_ends_at_once(numbers, code):
     assert (process.returncode, out) == (code, "") and "Ctrl-C again" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_when_all_is_done_changes_nothing(number):
+    """While libraries clean up behind themselves, which is here the signal's sending."""
+    end = f"import atexit, os; from experiments import cli; atexit.register(os.kill, os.getpid(), {int(number)})"
+    done = subprocess.run([sys.executable, "-c", f"{end}; cli.main(lambda argv: 3)"], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
 def test_signals_are_as_before_afterwards(capfd):
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with cli.stop_signals() as should_stop:
