@@ -3,6 +3,7 @@ committed result files: python -m experiments.report."""
 
 import dataclasses
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ RETRIEVAL_KEYS = ("paper", "config", "command", "k", "dev", "test", "methods", "
 STUDY_KEYS = ("paper", "config", "command", "metric", "split", "rows", "data", "environment")
 KINDS = ("ablation", "benchmark", "describe", "retrieval")
 """Beginnings of the names of files that are no results of runs."""
-OURS = re.compile(r"^Ours: .*$", re.M)
+OURS = re.compile(r"^Ours: .*(?:\n {11}\S.*)*$", re.M)  # a long one goes on, indented
 MARKER = re.compile(r"<!-- (results|ablation|benchmark|describe|retrieval):(begin|end) (\w+) -->")
 
 
@@ -142,7 +143,8 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
         for result in files.results.values():
             path = root / result["config"]
             text = path.read_text(encoding="utf-8")
-            documents[path] = (text, OURS.sub(lambda _, result=result: f"Ours:      {ours_text(result)}", text))
+            line = textwrap.fill(f"Ours:      {ours_text(result)}", 120, subsequent_indent=" " * 11)
+            documents[path] = (text, OURS.sub(lambda _, line=line: line, text))
     return documents
 
 
