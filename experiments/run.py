@@ -121,8 +121,7 @@ class Console:
 
 def word_vectors(config: ConfigDict, data: Sequence[datasets.Dataset], quiet: bool) -> dict[str, np.ndarray] | None:
     """The vectors that the file of `config.word_vectors` has for the words of all folds, None if it names no file."""
-    path = _vectors_path(config)
-    if not path:
+    if not (path := _vectors_path(config)):
         return None
     # an inner node's vector is no word's, though one is written like a bracket
     words = dict.fromkeys(token for d in data for token in _vocabulary(d).tokens[len(codecs.reserved(config)) :])

@@ -7,7 +7,7 @@ word has which part in the sentence.
 Command:   python -m experiments.run --config configs/esim/quickstart.py --workdir runs/esim/quickstart
 Needs:     nothing
 Paper:     none: a generated corpus
-Ours:      accuracy 99.40 (n = 1); 1 min 10 s on AMD EPYC, 2 cores
+Ours:      accuracy 99.50 (n = 1); 42 s on AMD EPYC, 2 cores
 """
 
 from configs.esim import snli
