@@ -336,7 +336,8 @@ def main(argv: Sequence[str]) -> None:
     except OSError as error:
         raise DataError(f"--input {flags.input}: {error.strerror}") from error
     began, count = time.monotonic(), 0
-    bar = tqdm(total=_lines_to_come(file), unit=" lines", disable=not sys.stderr.isatty() or sys.stdout.isatty())
+    shown = sys.stderr.isatty() and not sys.stdout.isatty()
+    bar = tqdm(total=_lines_to_come(file) if shown else None, unit=" lines", disable=not shown)
     try:
         with file, bar:
             for lines in read_blocks(file):

@@ -234,14 +234,14 @@ def check_monitor(name: str, task: Task, data: Sequence[datasets.Dataset]) -> No
 def check(config: ConfigDict) -> tuple[Settings, Search | None]:
     """How to train and how to decode; ConfigError for whatever mistake shows without the corpus."""
     make_optimizer(config.optimizer)
-    found = settings_of(config), search_of(config)
+    settings, options = settings_of(config), search_of(config)
     paper_of(config)
     empty = codecs.check(config)
-    if found[1] is not None:
+    if options is not None:
         translation.check_replacement(config.decode, empty)
     make_task(config, sizes=dict.fromkeys(codecs.roles(config), len(SENTENCE)), num_classes=2)
     _vectors_path(config)
-    return found
+    return settings, options
 
 
 def run(

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from research.errors import ConfigError, check_choices, check_fields
-from research.layers import Dropout, attention_bias, dot_product_attention, flat_dot_general, places
+from research.layers import Bias, Dropout, Rows, attention_bias, dot_product_attention, flat_dot_general, places
 
 TASKS = ("translation",)
 """What `config.task` may be with this model."""
@@ -70,7 +70,7 @@ def read_layers(parts: Sequence[str | tuple[int, int]], name: str) -> tuple[Conv
         count, channels, kernel = numbers
         incoming = layers[-1].channels if layers else channels
         weights = kernel * max(incoming, channels if count > 1 else 0) * 2 * channels
-        large = max(channels / LARGEST, kernel / WIDEST, weights / MOST_WEIGHTS) > 1
+        large = channels > LARGEST or kernel > WIDEST or weights > MOST_WEIGHTS
         if large or len(layers) + count > MOST_LAYERS:
             raise ConfigError(
                 f"model.{name}: '{text}', from layer {len(layers) + 1} on: a stack has at most {MOST_LAYERS} layers, "
@@ -94,9 +94,8 @@ def receptive_field(layers: Sequence[Convolution]) -> int:
 
 
 Segments = Int[Array, "B L"]
-Rows = Int[Array, " B"] | None
 Keys = Float[Array, "B S F"]
-Seen = tuple[Keys, Keys, Float[Array, "#B 1 #T S"], Int[Array, "B #T"]]
+Seen = tuple[Keys, Keys, Bias, Int[Array, "B #T"]]
 """What a decoder layer sees of the source: keys z, values (z + e) √0.5, who sees what, and how many that are."""
 
 

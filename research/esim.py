@@ -198,8 +198,11 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
         raise ConfigError(f"model.architecture: '{architecture}' is none of {known}")
     own = {"architecture"} | options_of(ESIM, "vocab_size", "num_classes", "trees")
     check_fields(config, own, f"model.architecture = {architecture}", "model")
-    choices = {"encoding": LAYERS, "attention": ATTENTIONS, "composition": LAYERS}
-    check_choices(config, choices | {"pooling": POOLINGS, "output": OUTPUTS, "fused": FUSED})
+    choices = {
+        **{"encoding": LAYERS, "attention": ATTENTIONS, "composition": LAYERS},
+        **{"pooling": POOLINGS, "output": OUTPUTS, "fused": FUSED},
+    }
+    check_choices(config, choices)
     siamese.check(config, "embedding_dim", "hidden", "layers")
     if config.output == "sigmoid" and num_classes != 2:
         raise ConfigError(f"model.output = sigmoid is for two classes; the corpus has {num_classes}")

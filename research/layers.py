@@ -8,6 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+Rows = Int[Array, " B"] | None
+"""Examples' places in the whole batch while training, None in evaluation: what `Dropout` draws its masks by."""
+Bias = Float[Array, "#B 1 #T S"]
+"""Additive mask of attention: who sees whom (`attention_bias`)."""
+
 
 def options_of(module: type[nn.Module], *arguments: str) -> set[str]:
     """The fields of a module that a configuration sets: all but `arguments` and Flax's own."""
@@ -98,7 +103,7 @@ class Dropout(nn.Module):
     inverted: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B ..."], rows: Int[Array, " B"] | None) -> Float[Array, "B ..."]:
+    def __call__(self, x: Float[Array, "B ..."], rows: Rows) -> Float[Array, "B ..."]:
         """`rows`: the examples' places in the whole batch while training, None in evaluation."""
         if self.rate == 0.0:
             return x
@@ -159,7 +164,7 @@ def dot_product_attention(
     query: Float[Array, "B T H K"],
     keys: Float[Array, "B S H K"],
     values: Float[Array, "B S H W"],
-    bias: Float[Array, "#B 1 #T S"],
+    bias: Bias,
     *,
     scale: float,
     fused: str = "",

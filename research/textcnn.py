@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research.errors import ConfigError, check_choices, check_fields
-from research.layers import Dropout, length_mask, masked_max, masked_mean, options_of
+from research.layers import Dropout, Rows, length_mask, masked_max, masked_mean, options_of
 
 TASKS = ("classification",)
 """What `config.task` may be with this model."""
@@ -146,9 +146,7 @@ class TextCNN(nn.Module):
     layers: int = 1
 
     @nn.compact
-    def __call__(
-        self, tokens: Int[Array, "B L"], lengths: Int[Array, " B"], rows: Int[Array, " B"] | None = None
-    ) -> Float[Array, "B C"]:
+    def __call__(self, tokens: Int[Array, "B L"], lengths: Int[Array, " B"], rows: Rows = None) -> Float[Array, "B C"]:
         """Logits of the classes.
 
         tokens: word ids, anything from `lengths[i]` on is ignored. rows: places in the whole batch while training

@@ -22,7 +22,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from research.errors import ConfigError, check_fields
 from research.layers import (
+    Bias,
     Dropout,
+    Rows,
     attention_bias,
     dot_product_attention,
     flat_dot_general,
@@ -32,9 +34,7 @@ from research.layers import (
 TASKS = ("translation",)
 """What `config.task` may be with this model."""
 
-Bias = Float[Array, "#B 1 #T S"]
 Memory = Float[Array, "B S D"]
-Rows = Int[Array, " B"] | None
 XAVIER = nn.initializers.xavier_uniform()
 
 

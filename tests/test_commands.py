@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from experiments import ablations, cli
+from experiments import cli
 from experiments.ablate import make_plan, select
 from experiments.run import check
 from tests.test_cli import ROOT
@@ -38,9 +38,9 @@ def test_runs(command):
 
 
 @pytest.mark.parametrize("paper", STUDIES)
-def test_studies(paper, monkeypatch):
+def test_studies(paper):
     """Every variant that a command would run, as it would be run."""
-    study = importlib.import_module(f"{ablations.__name__}.{paper}").STUDY
+    study = importlib.import_module(f"experiments.ablations.{paper}").STUDY
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     texts += [f"python -m experiments.ablations.{paper} {example}" for example in study.examples]
     found = [words for text in texts for words in commands(text, f"ablations.{paper}")]

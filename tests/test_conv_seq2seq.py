@@ -540,9 +540,9 @@ def variance_ratios(dropout: float) -> dict[float, dict[str, list[float]]]:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_the_variance_stays_through_fifteen_layers(dropout):
-    """At the end: encoder 0.98 and 1.04, decoder 1.17 and 1.41 without and with dropout, whose words also come by
-    attention. A gain of 1 in place of 4 leaves a 1,200th of it in the encoder, and weights that do not allow for
-    dropout of 0.2 make it eight times as large there and some hundred times in the decoder."""
+    """At the end: encoder 0.98 and 1.04, decoder 1.17 and 1.41 without and with dropout. A gain of 1 in place of 4
+    leaves a 1,200th of it in the encoder, and weights that do not allow for dropout of 0.2 make it eight times as large
+    there and several hundred times in the decoder."""
     right, small, large = variance_ratios(dropout).values()
     assert 0.8 < min(right["encoder"]) <= max(right["encoder"]) < 1.25
     assert 0.8 < min(right["decoder"]) <= max(right["decoder"]) < 1.5

@@ -14,6 +14,7 @@ from configs.esim import lcqmc_small_taught_10, snli
 from research.batches import Batch
 from research.errors import ConfigError
 from research.esim import ESIM, HIM, align, leaves, make_model
+from research.layers import length_mask
 from research.siamese import Siamese
 from research.tasks import Classification
 from research.text import NODE
@@ -185,6 +186,34 @@ def test_every_option_changes_the_output(options):
     theirs = jax.tree_util.tree_map_with_path(share, theirs)
     a, b = (jax.nn.softmax(net.apply(v, tokens, lengths)) for net, v in ((plain, ours), (changed, theirs)))
     assert np.abs(np.asarray(a - b)).max() > 1e-3
+
+
+MASK = length_mask(jnp.array([3, 1, 0]), 4)
+
+
+def weights_of(scores):
+    """What `align` gives to each of four words, of which MASK holds, by a text whose words have these scores with
+    them: the four are unit vectors, so that a word is its scores and what is aligned with it its weights."""
+    words = jnp.tile(scores[:, None], (1, 4, 1))
+    units = jnp.tile(jnp.eye(4), (len(scores), 1, 1))
+    return align(jnp.concatenate([words, units]), jnp.concatenate([jnp.ones_like(MASK), MASK]))[: len(scores), 0]
+
+
+@pytest.mark.parametrize("shift", [0.0, -1e4, 1e4])
+def test_no_weight_lies_outside_of_the_mask_however_low_the_true_scores(shift):
+    scores = jnp.array([[1.0, 2.0, 3.0, 50.0]] * 3) + shift
+    weights = weights_of(scores)
+    inside = np.exp([-2.0, -1.0, 0.0])
+    np.testing.assert_allclose(weights[0], [*(inside / inside.sum()), 0.0], rtol=1e-5)
+    np.testing.assert_array_equal(weights[1:], [[1, 0, 0, 0], [0, 0, 0, 0]])
+    multiplied = jax.nn.softmax(scores * MASK)  # the mistake that `align` is there to avoid
+    if shift < 0:
+        assert multiplied[0, 3] > 0.99
+
+
+def test_a_text_without_words_has_finite_gradients():
+    gradient = jax.grad(lambda s: jnp.sum(weights_of(s) ** 2))(jnp.ones((3, 4)) * 1e4)
+    assert np.all(np.isfinite(gradient)) and np.all(gradient[2] == 0)
 
 
 def test_a_score_multiplied_by_the_mask_is_wrong():
@@ -416,6 +445,8 @@ def test_the_papers_sizes():
     )
     bilstm, mlp = 2 * 4 * 300 * (300 + 300 + 1), 2400 * 300 + 300 + 300 * 3 + 3
     assert size(make("sequential"), sentences()) == 2 * bilstm + 2400 * 300 + 300 + mlp == 4_326_303
+    assert round(size(make("sequential"), sentences()) / 1e6, 1) == 4.3
+    assert round(size(make("hybrid"), trees()) / 1e6, 1) == 7.7
     assert size(make("hybrid"), trees()) == 4_326_303 + 3_421_503 == 7_747_806
     config.projection = False
     wide = 2 * 4 * 300 * (2400 + 300 + 1)

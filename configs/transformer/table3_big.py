@@ -14,7 +14,7 @@ PAPER = {"bleu": 26.4, "perplexity": 4.33, "params": 213, "where": "Table 3, big
 
 def get_config():
     config = table3_base.get_config()
-    model = big.get_config()
-    config.model.update(model.model)
-    config.train.steps = model.train.steps
+    other = big.get_config()
+    config.model.update(other.model)
+    config.train.steps = other.train.steps
     return config
