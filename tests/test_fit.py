@@ -269,7 +269,7 @@ def test_the_rate_is_cut_from_the_first_evaluation_without_improvement_on(tmp_pa
 
 
 def test_the_rate_is_cut_at_evaluations_without_improvement_alone(tmp_path):
-    """As the authors of ESIM do it: what improves in between costs no rate."""
+    """As ESIM is trained: what improves in between costs no rate."""
     settings = dataclasses.replace(ANNEALED, rates=tuple(0.7**n for n in range(9)), cuts_go_on=False)
     _, progress = fit(tmp_path, [member()], settings, make=annealed)
     losses = [record["dev"][0]["loss"] for record in progress.history]

@@ -1,6 +1,7 @@
 r"""ConvS2S of Gehring et al. 2017 (section 5.1) on WMT 2016 English-Romanian: 20 and 20 layers of 512.
 
-Without the back-translated text that the paper adds to the training pairs (section 4.1).
+Without the back-translated text that the paper adds to the training pairs (section 4.1). Dropout is that of
+English-German: the paper gives no value.
 
 Command:   python -m experiments.run --config configs/conv_seq2seq/wmt16_en_ro.py \
                --workdir runs/conv_seq2seq/wmt16_en_ro

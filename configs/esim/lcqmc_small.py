@@ -1,6 +1,6 @@
 r"""ESIM on the part of LCQMC that is at hand, by characters, random vectors, 3 seeds.
 
-Equal words of a pair keep the same components in dropout, unlike the paper's: research/layers.py, `drop_words`.
+Equal words of a pair keep the same components in dropout, unlike in the authors' code: research/layers.py, `drop_words`.
 Trained on test.txt (a tenth of it is the dev part), tested on dev.txt: not the corpus's own split.
 
 Command:   python -m experiments.run --config configs/esim/lcqmc_small.py \

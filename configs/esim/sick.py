@@ -2,8 +2,8 @@ r"""ESIM on SICK, entailment in three classes, by words, random vectors, 3 seeds
 
 On the trial split, of 500 pairs, accuracy goes up and down by several points from one epoch to the next; so the mean of
 the parameters at the last seven epochs is kept, not the best of them. Words seen once are unknown, so that there is
-something to train the vector of unknown words on. Equal words of a pair keep the same components in dropout, unlike the
-paper's: research/layers.py, `drop_words`.
+something to train the vector of unknown words on. Equal words of a pair keep the same components in dropout, unlike in
+the authors' code: research/layers.py, `drop_words`.
 
 Command:   python -m experiments.run --config configs/esim/sick.py \
                --workdir runs/esim/sick

@@ -32,7 +32,7 @@ def get_config():
         d_v=64,
         dropout=0.1,
         positions="sinusoidal",
-        max_length=1024,  # of learned positions; of others what predict cuts a text to
+        max_length=1024,  # of learned positions; of others a bound of what predict reads
         share="all",
         norm="layer",
         pre_norm=False,
