@@ -55,7 +55,7 @@ def defaults() -> ConfigDict:
     config.train.log_every = 20  # steps between updates of the progress bar and checks for NaN
     config.train.checkpoint_seconds = 60.0  # least time between checkpoints
     config.train.parallel = "jit"  # over a sharded batch, or pmap
-    config.train.replicas_together = "auto"  # in one vmapped program: yes, no, or auto (yes on accelerators)
+    config.train.replicas_together = "auto"  # in one vmapped program: yes, no, or auto (on accelerators)
     config.train.stream = False  # batches put together on the host and prefetched, for corpora too large for the device
     return config
 

@@ -26,8 +26,8 @@ from research.errors import ConfigError, DataError, check_fields, nearest
 DONE, BAD_CONFIG, BAD_DATA, INTERRUPTED = 0, 2, 3, 75
 
 EXIT_CODES = """exit codes:
-  0 done   2 bad usage or configuration   3 bad or missing data   75 interrupted after saving: run it again to go on
-  130 ended at once by a second Ctrl-C"""
+  0 done   2 bad usage or configuration   3 bad or missing data   75 interrupted; a run or a study has saved and goes on
+  where it stopped when it is started again   130 ended at once by a second Ctrl-C"""
 
 OVERRIDES = """overrides:
   --config.SECTION.FIELD=VALUE replaces a field of the configuration, for example

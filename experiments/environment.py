@@ -6,7 +6,10 @@ import platform
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "jieba")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "jieba"),
+    *("sentencepiece", "sacremoses", "scikit-learn"),
+)
 
 
 def environment() -> dict:

@@ -140,12 +140,22 @@ def render(root: Path) -> dict[Path, tuple[str, str]]:
                     raise DataError(f"{path.relative_to(root)}: no line '<!-- {kind}:begin {paper} -->'; add the pair")
         documents[path] = (text, fill(text, blocks, path.relative_to(root)))
     for files in found.values():
-        for result in files.results.values():
+        for run, result in files.results.items():
+            _check_owner(run, result)
             path = root / result["config"]
             text = path.read_text(encoding="utf-8")
             line = textwrap.fill(f"Ours:      {ours_text(result)}", 120, subsequent_indent=" " * 11)
             documents[path] = (text, OURS.sub(lambda _, line=line: line, text))
     return documents
+
+
+def _check_owner(run: str, result: Mapping) -> None:
+    """DataError where a result is not that of the configuration of its name, of which it may have other seeds."""
+    config = result["config"]
+    if Path(config).stem != run:
+        raise DataError(f"{run}.json: a result of {config}; rename one of them, so that both have one name")
+    if others := [one for one in result["overrides"] if not one.startswith("replicas=")]:
+        raise DataError(f"{run}.json: of {', '.join(others)}, not of {config}; give it a configuration of its own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +191,7 @@ def compare(workdirs: Sequence[Path], split: str) -> str:
     intervals, and p-values of sacreBLEU's paired bootstrap against the first run.
 
     Raises:
-        ConfigError: fewer than two workdirs, or one that holds no such translations.
+        ConfigError: fewer than two workdirs, one that holds no such translations, or other words for BLEU.
         DataError: the runs were not scored on the same references.
     """
     if len(set(workdirs)) < 2:
@@ -189,7 +199,7 @@ def compare(workdirs: Sequence[Path], split: str) -> str:
     from research.translation import compare as paired  # imported on use: JAX is not needed for anything else here
     from research.translation import scored_words
 
-    systems, references, tokenize = {}, None, ""
+    systems, references, tokenize = {}, None, None
     for workdir in workdirs:
         paths = [workdir / "replica_00" / f"{split}.{kind}.txt" for kind in ("translations", "references")]
         if not all(path.is_file() for path in paths):
@@ -197,8 +207,10 @@ def compare(workdirs: Sequence[Path], split: str) -> str:
         translations, theirs = (path.read_bytes().decode().split("\n")[:-1] for path in paths)
         if references not in (None, theirs) or len(translations) != len(theirs):
             raise DataError(f"{paths[1]}: not the references of {workdirs[0]}; compare runs on the same split")
-        systems[str(workdir)], references = translations, theirs
-        tokenize = scored_words(ConfigDict(read_json(workdir / "config.json", ("config",))["config"]))
+        words = scored_words(ConfigDict(read_json(workdir / "config.json", ("config",))["config"]))
+        if tokenize not in (None, words):
+            raise ConfigError(f"--compare {workdir}: scored by words of '{words}', {workdirs[0]} by '{tokenize}'")
+        systems[str(paths[0].parent)], references, tokenize = translations, theirs, words
     found = paired(systems, references, tokenize)
     head = ["run", *(f"{METRICS[metric]}, 95 % interval, p" for metric in found)]
     text = lambda x: f"{x.score:.2f} ± {x.ci:.2f}, {p_text(x.p_value)}"
@@ -229,13 +241,15 @@ examples:
         nargs="+",
         type=Path,
         metavar="W",
-        help="workdirs of translation runs: only print a paired bootstrap test of each against the first",
+        help="workdirs of translation runs: only print a paired bootstrap test of their first seeds against the first",
     )
-    parser.add_argument("--split", default="test", help="split to compare on (default: %(default)s)")
+    parser.add_argument("--split", help="split that --compare is of (default: test)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is stale")
     args = parser.parse_args(argv)
+    if args.check if args.compare else args.split:
+        raise ConfigError("--split goes with --compare, --check without it")
     if args.compare:
-        print(compare(args.compare, args.split), end="")
+        print(compare(args.compare, args.split or "test"), end="")
         return
     stale = {path: text for path, (old, text) in render(root).items() if old != text}
     for path, text in stale.items():

@@ -131,6 +131,7 @@ def test_a_line_of_a_million_tokens(load, write):
     [
         ("mr", {}, r"put rt-polarity\.neg, rt-polarity\.pos into .*raw/mr"),
         ("mr", {"rt-polarity.pos": "good\n"}, r"put rt-polarity\.neg into .*raw/mr$"),
+        ("cr", {"custrev.neg": "bad"}, r"corpus 'cr', from https://github\.com/harvardnlp/.*: put custrev\.pos into "),
         ("sst2", {}, r"put stsa\.binary\.train, stsa\.binary\.dev, stsa\.binary\.test into .*raw/sst2$"),
         ("mr", MR | {"rt-polarity.pos": ""}, r"rt-polarity\.pos: the file is empty"),
         ("mr", MR | {"rt-polarity.pos": "\n \n"}, r"rt-polarity\.pos: the file is empty"),
@@ -468,6 +469,17 @@ def test_catalogue_corpus_that_cannot_be_had(load, monkeypatch, capfd):
     with pytest.raises(DataError, match=r"'snli': TFDS cannot prepare it in .*/snli/1\.1\.0: no route to host"):
         load("snli", columns=["premise"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_catalogue_corpus_that_lacks_a_package(load, monkeypatch):
+    """Nothing of it is damaged, so no folder is to be deleted."""
+
+    def lacking(self, **_):
+        raise ModuleNotFoundError("No module named 'absent'", name="absent")
+
+    monkeypatch.setattr(tfds.builder_cls("snli"), "__init__", lacking)
+    with pytest.raises(DataError, match=r"corpus 'snli': No module named 'absent'; install it$"):
+        load("snli", columns=["premise"])
 
 
 def test_prepared_in_another_format(load, tmp_path):

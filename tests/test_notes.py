@@ -43,7 +43,7 @@ SPAN = re.compile(r"`([^`\n]+)`")
 SYMBOL = re.compile(r"(?:research|experiments|configs)(?:\.\w+)+")
 TEST = re.compile(r"(tests/\w+\.py)::(\w+)")
 PATH = re.compile(r"(?:research|experiments|configs|tests|paper_notes)/[\w./-]*")
-FIELD = re.compile(r"(?:data|model|optimizer|train|word_vectors)\.\w+")
+FIELD = re.compile(r"(?:data|model|optimizer|train|decode|word_vectors)\.\w+")
 CONFIG_VALUE = re.compile(r"(configs/\w+/\w+\.py): ([\w.]+) = (.+)")
 RESULT_VALUE = re.compile(r"(experiments/results/\w+/\w+\.json): ([\w.]+) = (-?\d+(?:\.(\d+))?)")
 CONFIG_PATH = re.compile(r"configs/\w+/\w+\.py")
@@ -186,7 +186,7 @@ def problems(path: Path, root: Path = ROOT) -> list[str]:
             fields(root, config)
         except ConfigError as error:
             found.append(str(error))
-    kinds = ("results", "ablation", "benchmark", "describe")
+    kinds = ("results", "ablation", "benchmark", "describe", "retrieval")
     known = {(kind, name): "" for kind in kinds for name in (*KNOWN_PAPERS, path.stem)}
     try:
         fill(text, known, path)

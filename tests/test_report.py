@@ -11,7 +11,7 @@ from experiments.plots import length_plot
 from experiments.report import fill, main
 from experiments.statistics import summary
 from experiments.tables import headline_split, machine_text, p_text, published, time_text
-from research.errors import DataError
+from research.errors import ConfigError, DataError
 
 DOCSTRING = '"""A run.\n\nPaper:     76.1\nOurs:      {}\n"""\n\n'
 CONFIG = (
@@ -133,6 +133,26 @@ def test_one_replica_has_the_interval_over_sentences(root):
     assert "| mr (hard) | – | – | 24.00 [23.00, 25.50] | 46.00 | 1 |" in readme
     assert "| 77.00 ± 1.00 [74.52, 79.48] | – | – | 3 |" in readme
     assert f"the mean (Student's t). {INSTEAD}\n\n| configuration" in readme
+
+
+def test_a_result_is_that_of_the_configuration_of_its_name(root):
+    """With fewer seeds it still is."""
+    store(root, "mr", result("mr", overrides=["replicas=1"]))
+    main([], root)
+    store(root, "mr", result("mr", overrides=["replicas=1", "train.epochs=3"]))
+    with pytest.raises(DataError, match=r"mr\.json: of train\.epochs=3, not of configs/toy/mr\.py; give it a conf"):
+        main([], root)
+    store(root, "mr", result("other"))
+    with pytest.raises(DataError, match=r"mr\.json: a result of configs/toy/other\.py; rename one of them"):
+        main([], root)
+
+
+@pytest.mark.parametrize("flags", [["--split", "dev"], ["--compare", "a", "b", "--check"]], ids=" ".join)
+def test_flags_that_would_say_nothing(root, flags):
+    before = (root / "README.md").read_text()
+    with pytest.raises(ConfigError, match="--split goes with --compare, --check without it"):
+        main(flags, root)
+    assert (root / "README.md").read_text() == before
 
 
 def test_several_replicas_have_the_interval_of_their_mean(root):

@@ -410,6 +410,13 @@ def test_runs_are_compared_by_a_paired_bootstrap(bench, finished, tmp_path):
         for name in ("test.references.txt", "test.translations.txt"):
             (copy / name).write_bytes((copy / name).read_bytes().replace(b" ", b"\r", 1))
     assert call(report.main, "--compare", *sorted(tmp_path.glob("carriage *"))).code == 0
+    config = tmp_path / "V" / "config.json"
+    kept, changed = config.read_text(), json.loads(config.read_text())
+    changed["config"]["decode"]["tokenize"] = "char"
+    config.write_text(json.dumps(changed))
+    message = rf"--compare {tmp_path}/V: scored by words of 'char', {finished} by '13a'$"
+    refused(2, message, report.main, "--compare", finished, tmp_path / "V")
+    config.write_text(kept)
     (tmp_path / "V" / "replica_00" / "test.references.txt").write_text("x\n" * 21)
     refused(3, r"not the references of", report.main, "--compare", finished, tmp_path / "V")
 

@@ -1,4 +1,4 @@
-r"""A siamese BiLSTM on the part of LCQMC that is at hand, by characters, random vectors, 3 seeds: a baseline
+r"""A siamese BiLSTM on LCQMC without its training part, by characters, random vectors, 3 seeds: a baseline
 without attention between the texts (research/siamese.py).
 
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_siamese_bilstm.py \

@@ -1,4 +1,4 @@
-r"""The form of ESIM that Chinese courses teach, on the part of LCQMC that is at hand, 3 seeds: characters, of which the
+r"""The form of ESIM that Chinese courses teach, on LCQMC without its training part, 3 seeds: characters, of which the
 first 10 of a question count, embeddings of 100, hidden layers of 128, dropout 0.2, no projection, one sigmoid output.
 
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_taught_10.py \

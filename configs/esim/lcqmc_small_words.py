@@ -1,4 +1,4 @@
-r"""ESIM on the part of LCQMC that is at hand, by jieba's words, random vectors, 3 seeds.
+r"""ESIM on LCQMC without its training part, by jieba's words, random vectors, 3 seeds.
 
 Command:   python -m experiments.run --config configs/esim/lcqmc_small_words.py \
                --workdir runs/esim/lcqmc_small_words

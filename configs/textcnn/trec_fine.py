@@ -7,12 +7,10 @@ Paper:     none: it has the 6 coarse classes
 Ours:      not measured
 """
 
-from configs.textcnn import mr
+from configs.textcnn import trec
 
 
 def get_config():
-    config = mr.get_config()
-    config.folds, config.replicas = 1, 5
+    config = trec.get_config()
     config.data.corpus = "trec/fine"
-    config.data.buckets = (12, 38)
     return config

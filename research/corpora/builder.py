@@ -29,6 +29,7 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
       optional_files: those among them that may be absent; of a split with several raw files, all or none.
       other_names: raw file -> another name under which the publisher distributes the same file.
       sources: raw file, by either name -> where to download it.
+      origin: where its raw files are to be had, if they are not downloaded.
       timeout: seconds that a download waits for the server.
     """
 
@@ -38,6 +39,7 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder):
     optional_files: ClassVar[tuple[str, ...]] = ()
     other_names: ClassVar[Mapping[str, str]] = {}
     sources: ClassVar[Mapping[str, Source]] = {}
+    origin: ClassVar[str] = ""
     timeout: ClassVar[float] = 30.0
 
     def __init_subclass__(cls, **kwargs: Any):

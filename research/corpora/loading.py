@@ -160,6 +160,8 @@ def _construct(
         ) from None
     except AssertionError as error:  # TFDS: no such version
         raise ConfigError(f"corpus {name!r}: {_one_line(error)}") from None
+    except ModuleNotFoundError as error:
+        raise DataError(f"corpus {name!r}: {_one_line(error)}; install it") from None
     except Exception as error:
         raise DataError(
             f"corpus {name!r}: {_one_line(error)}; if {root / dataset} is damaged or in another format than "
@@ -176,7 +178,8 @@ def _obtain_raw_files(builder: CorpusBuilder) -> None:
         except DataError as error:
             failure = f" (the download failed: {error})"
     if missing := builder.missing_from(builder.raw):
-        raise DataError(f"corpus {builder.name!r}: put {', '.join(missing)} into {builder.folder}{failure}")
+        origin = f", from {builder.origin}" if builder.origin else ""
+        raise DataError(f"corpus {builder.name!r}{origin}: put {', '.join(missing)} into {builder.folder}{failure}")
 
 
 def _is_fresh(builder: tfds.core.DatasetBuilder) -> bool:

@@ -89,6 +89,7 @@ class Lcqmc(TabbedPairs):
     """
 
     name = "lcqmc"
+    origin = "http://icrc.hitsz.edu.cn/info/1037/1146.htm, on request"
     files = {"train": ("train.txt",), "validation": ("dev.txt",), "test": ("test.txt",)}
     optional_files = ("train.txt",)
 
@@ -97,6 +98,7 @@ class Afqmc(TabbedPairs):
     """AFQMC (CLUE): do two Chinese questions to a financial service ask for the same? 34,334 and 4,316 pairs."""
 
     name = "afqmc"
+    origin = "https://www.cluebenchmarks.com, its JSON objects made lines of text, tab, text, tab, label"
     files = {"train": ("train.txt",), "validation": ("dev.txt",)}
 
 
@@ -125,6 +127,7 @@ class Sick(TabbedPairs):
     """
 
     name = "sick"
+    origin = "https://alt.qcri.org/semeval2014/task1"
     codes = {name.upper(): name for name in _ENTAILMENT}
     header = ("pair_ID", "sentence_A", "sentence_B", "relatedness_score", "entailment_judgment")
     line_format = "'" + "\\t".join(f"<{column}>" for column in header) + "'"
@@ -198,6 +201,7 @@ class SnliParses(PairCorpus):
     """
 
     name = "snli_parses"
+    origin = "https://nlp.stanford.edu/projects/snli, snli_1.0.zip"
     codes = {name: name for name in _ENTAILMENT}
     line_format = "a JSON object with the strings gold_label, sentence{1,2} and sentence{1,2}_binary_parse"
     files = {

@@ -136,6 +136,7 @@ class TatoebaChinese(CorpusBuilder):
     """
 
     name = "tatoeba_zh_en"
+    origin = "https://www.manythings.org/anki, cmn-eng.zip"
     files = dict.fromkeys(("train", "validation", "test"), ("cmn.txt",))
     other_names = {"cmn.txt": "cmn.txt.gz"}
 
