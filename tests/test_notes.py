@@ -1,4 +1,4 @@
-"""What README.md and paper_notes/*.md say is true: symbols, tests, files, hyperparameters, numbers, links, equations, counts.
+"""What README.md and paper_notes/*.md say is true: symbols, tests, files, hyperparameters, numbers, links, equations.
 
 `problems` gives a note's false statements, one line each; paper_notes/README.md describes the forms it reads.
 """
