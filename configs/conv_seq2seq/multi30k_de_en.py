@@ -6,7 +6,8 @@ Command:   python -m experiments.run --config configs/conv_seq2seq/multi30k_de_e
                --workdir runs/conv_seq2seq/multi30k_de_en
 Needs:     the files {train,val,test_2016_flickr}.{de,en}.gz (downloaded, or put into <manual_dir>/multi30k)
 Paper:     none: not one of its corpora
-Ours:      not measured
+Ours:      exact match 4.00, BLEU 36.08, BLEU (lower-cased) 41.53 (n = 1); 1 h 23 min on AMD EPYC, 1 core
+Note:      the run stood still for about eight minutes of its time
 """
 
 from configs.conv_seq2seq import iwslt
