@@ -48,7 +48,8 @@ def test_logits_are_those_of_one_text_at_a_time(architecture):
     wanted = []
     for u, v in zip(texts[:B], texts[B:]):
         if architecture == "cosine":
-            wanted.append([0.0, p["scale"] * u @ v / np.linalg.norm(u) / np.linalg.norm(v) + p["shift"]])
+            cosine = u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+            wanted.append([0.0, 10.0 * (p["scale"] * cosine + p["shift"])])
         else:
             hidden = np.tanh(dense(p["hidden"], np.concatenate([u, v, np.abs(u - v), u * v])))
             wanted.append(dense(p["classify"], hidden))
