@@ -5,7 +5,7 @@ Command:   python -m experiments.run --config configs/esim/lcqmc_small_siamese_b
                --workdir runs/esim/lcqmc_small_siamese_bilstm
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
 Paper:     none: not one of its corpora
-Ours:      not measured
+Ours:      accuracy 79.66 ± 0.37 (n = 3); 21 min 34 s on AMD EPYC, 1 core
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """
 

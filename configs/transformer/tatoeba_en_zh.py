@@ -4,7 +4,7 @@ Command:   python -m experiments.run --config configs/transformer/tatoeba_en_zh.
                --workdir runs/transformer/tatoeba_en_zh
 Needs:     cmn.txt in <manual_dir>/tatoeba_zh_en
 Paper:     none: not one of its corpora
-Ours:      not measured
+Ours:      exact match 4.74, BLEU 22.47, BLEU (lower-cased) 22.47 (n = 1); 33 min 24 s on AMD EPYC, 1 core
 """
 
 from configs.transformer import multi30k_de_en
