@@ -38,6 +38,8 @@ EXAMPLES = """examples:
   python -m experiments.answer --workdir runs/esim/lcqmc_small --faq faq.txt --recall tfidf --input questions.txt"""
 
 RUNNERS_UP = 3
+RETRIEVAL = "retrieval.json"
+"""What `evaluate_retrieval` has measured of a run, in its workdir."""
 LINE = "write lines of question, tab, answer"
 
 
@@ -102,6 +104,13 @@ def threshold_of(workdir: Path) -> float:
     replica; 0.5 where there is none."""
     stored = read_json(workdir / "result.json")["metrics"].get("dev", {}).get("threshold")
     return stored["values"][0] if stored else 0.5
+
+
+def weight_of(workdir: Path, recall: str) -> float:
+    """Of recall's score in the order: what `evaluate_retrieval` has found best for the run; 0 where it has not."""
+    path = workdir / RETRIEVAL
+    methods = read_json(path, ("methods",))["methods"] if path.is_file() else {}
+    return methods[recall]["w"] if recall in methods else 0.0
 
 
 class Finder:
@@ -232,9 +241,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--weight",
         type=float,
-        default=0.0,
-        help="of recall's score, beside the log-odds of the probability, in the order (default: 0; evaluate_retrieval "
-        "finds the best)",
+        help="of recall's score, beside the log-odds of the probability, in the order (default: what "
+        "evaluate_retrieval has found best for the run and this recall, else 0)",
     )
     parser.add_argument(
         "--threshold", type=float, help="least probability of an answer (default: the run's, of its dev split, or 0.5)"
@@ -246,7 +254,7 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError(f"--k must be at least 1, got {flags.k}")
     if flags.threshold is not None and not 0.0 <= flags.threshold <= 1.0:
         raise ConfigError(f"--threshold is a probability, from 0 to 1, got {flags.threshold}")
-    if not 0.0 <= flags.weight < float("inf"):
+    if flags.weight is not None and not 0.0 <= flags.weight < float("inf"):
         raise ConfigError(f"--weight must be at least 0, got {flags.weight}")
     faq = read_faq(flags.faq)
     if faq.repeated:
@@ -259,10 +267,12 @@ def main(argv: Sequence[str]) -> None:
     cli.set_up_jax()
     run = matching_run(flags.workdir)
     threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
-    bot = Bot(run, faq, flags.recall, flags.k, weight=flags.weight, threshold=threshold)
+    weight = weight_of(flags.workdir, flags.recall) if flags.weight is None else flags.weight
+    bot = Bot(run, faq, flags.recall, flags.k, weight=weight, threshold=threshold)
     if bot.finder.long:
         say(f"{bot.finder.long} known questions are longer than {bot.finder.limits[1]} tokens and were cut")
-    say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'")
+    ranked = f", ranked with {weight:g} times the score of {flags.recall}" if weight else ""
+    say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'{ranked}")
     as_json = lambda record: json.dumps(record, ensure_ascii=False)
     if flags.input == "-" and sys.stdin.isatty() and sys.stdout.isatty():
         converse(bot, as_json if flags.json else spoken)

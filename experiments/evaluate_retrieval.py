@@ -9,7 +9,8 @@ relevant one among the k recalled, 0 where there is none, in the mean over all q
 milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
 `rerank + w recall` by its log-odds plus w times the score of the recall. That w has the highest MRR on the run's dev
 split, whose queries have as many candidates as those of the test split. Further candidates are second texts of the
-training part that no query was paired with as the same.
+training part that no query was paired with as the same. Of all queries the numbers are also kept in the workdir, from
+where `answer` takes its w.
 Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
 """
 
@@ -24,7 +25,7 @@ from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.answer import Finder, matching_run
+from experiments.answer import RETRIEVAL, Finder, matching_run
 from experiments.environment import environment
 from experiments.files import read_json, write_json
 from experiments.predict import Run
@@ -232,6 +233,8 @@ def main(argv: Sequence[str]) -> None:
     tasks = retrieval_tasks(split_pairs(corpus, run.config), flags.queries, flags.candidates)
     result = evaluate(run, tasks, kinds, flags.k)
     print(f"{orders_table(result)}\n{verdicts(result)}", end="")
+    if not flags.queries:
+        write_json(flags.workdir / RETRIEVAL, result)
     if flags.output:
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         facts["splits"] = splits_of(run.config)

@@ -659,6 +659,30 @@ def test_the_evaluation(trained, tmp_path):
     assert f"{orders['recall']['mrr']:.2f} [" in shown[4] and len(shown) == 10
 
 
+def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp_path):
+    """Once all queries were evaluated, of the methods that were."""
+    folder = shutil.copytree(trained / "W", tmp_path / "W")
+    (folder / "retrieval.json").unlink(missing_ok=True)
+    words = ["--workdir", folder, "--data_dir", trained / "data", "--k", "3", "--recall", "tfidf"]
+    assert call(evaluate_retrieval.main, *words, "--queries", "5").code == 0
+    assert answer.weight_of(folder, "tfidf") == 0.0
+    assert call(evaluate_retrieval.main, *words).code == 0
+    stored = json.loads((folder / "retrieval.json").read_text())
+    assert stored["methods"]["tfidf"]["w"] == answer.weight_of(folder, "tfidf")
+    stored["methods"]["tfidf"]["w"] = 1e6
+    (folder / "retrieval.json").write_text(json.dumps(stored))
+    assert (answer.weight_of(folder, "tfidf"), answer.weight_of(folder, "bm25")) == (1e6, 0.0)
+    (tmp_path / "line.txt").write_text(questions[5])
+    asks = ["--workdir", folder, "--faq", faq, "--input", tmp_path / "line.txt", "--threshold", "0"]
+    outcome = call(answer.main, *asks, "--recall", "tfidf")
+    assert json.loads(outcome.out)["question"] == questions[5]
+    assert "of class 'same', ranked with 1e+06 times the score of tfidf\n" in outcome.err
+    without = call(answer.main, *asks, "--recall", "tfidf", "--weight", "0")
+    assert "ranked with" not in without.err and without.out == call(answer.main, *asks, "--recall", "bm25").out
+    (folder / "retrieval.json").write_text("{")
+    refused(3, r"retrieval\.json: ", answer.main, *asks)
+
+
 def test_all_methods_and_a_sample_of_the_queries(trained):
     words = ["--workdir", trained / "W", "--data_dir", trained / "data", "--k", "3", "--queries", "12"]
     outcome = call(evaluate_retrieval.main, *words)
