@@ -680,7 +680,7 @@ def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp
     without = call(answer.main, *asks, "--recall", "tfidf", "--weight", "0")
     assert "ranked with" not in without.err and without.out == call(answer.main, *asks, "--recall", "bm25").out
     (folder / "retrieval.json").write_text("{")
-    refused(3, r"retrieval\.json: ", answer.main, *asks)
+    refused(3, r"retrieval\.json, line 1: not valid JSON", answer.main, *asks)
 
 
 def test_all_methods_and_a_sample_of_the_queries(trained):
