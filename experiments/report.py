@@ -246,7 +246,7 @@ examples:
     parser.add_argument("--split", help="split that --compare is of (default: test)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is stale")
     args = parser.parse_args(argv)
-    if args.check if args.compare else args.split:
+    if (args.compare and args.check) or (args.split and not args.compare):
         raise ConfigError("--split goes with --compare, --check without it")
     if args.compare:
         print(compare(args.compare, args.split or "test"), end="")

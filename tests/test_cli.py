@@ -371,7 +371,7 @@ def test_a_second_ctrl_c_ends_at_once(numbers, code):
     process.send_signal(numbers[0])
     assert process.stdout.readline() == "asked\n"
     process.send_signal(numbers[1])
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (code, "") and "Ctrl-C again" in err and "Traceback" not in err
 
 

@@ -269,7 +269,7 @@ def test_processes_that_prepare_at_once(write, tmp_path):
         "print(len(corpus.splits['train']['text']), corpus.digest)"
     )
     start = functools.partial(subprocess.Popen, [sys.executable, "-c", program], stdout=-1, stderr=-1, text=True)
-    outputs = [process.communicate(timeout=300) for process in [start(), start(), start()]]
+    outputs = [process.communicate(timeout=60) for process in [start(), start(), start()]]
     assert len(set(outputs)) == 1 and outputs[0][0].startswith("4000 ") and outputs[0][1] == ""
 
 

@@ -327,7 +327,7 @@ def test_signals_save_and_the_same_command_goes_on_exactly(bench, tmp_path):
         if not steps:
             bench.refused(2, r"run: --workdir .*W: another process is running there\n", folder, LONG)
         process.send_signal(number)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 75 and out == "" and "Traceback" not in err, err
         last = err.splitlines()[-1]
         (step,) = re.findall(
