@@ -394,6 +394,7 @@ be added in the same folder. --config.FIELD=VALUE changes a field of the baselin
         cli.set_up_jax()
 
     def run_cell(cell: list[str], workdir: Path) -> dict:
+        cli.release_compiled()
         return run(args.config, cell, workdir, data_dir=args.data_dir, manual_dir=args.manual_dir, quiet=True)
 
     run_study(plan, names, args.seeds, args.workdir, run_cell)

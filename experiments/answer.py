@@ -260,12 +260,12 @@ def main(argv: Sequence[str]) -> None:
     if faq.repeated:
         lines = f"{len(faq.repeated)} lines repeat a question and its answer"
         say(f"{flags.faq}: {lines} and were left out, the first is line {faq.repeated[0]}")
+    cli.set_up_jax()
+    run = matching_run(flags.workdir)
     try:
         file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
     except OSError as error:
         raise DataError(f"--input {flags.input}: {error.strerror}") from error
-    cli.set_up_jax()
-    run = matching_run(flags.workdir)
     threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
     weight = weight_of(flags.workdir, flags.recall) if flags.weight is None else flags.weight
     bot = Bot(run, faq, flags.recall, flags.k, weight=weight, threshold=threshold)

@@ -269,6 +269,20 @@ def set_up_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+MOST_MAPS = 30_000
+
+
+def release_compiled(most: int = MOST_MAPS) -> None:
+    """Lets go of what JAX has compiled where the process has more than `most` memory maps (Linux; elsewhere nothing is
+    done). Every compiled program holds some, a translation run thousands, and Linux ends a process that asks for more
+    than 65,530 (vm.max_map_count). What is needed again is read from the persistent cache."""
+    import jax
+
+    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as maps:
+        if sum(1 for _ in maps) > most:
+            jax.clear_caches()
+
+
 USERS_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT),  # no room
     *(errno.EACCES, errno.EPERM, errno.EROFS),  # no permission

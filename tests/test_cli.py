@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -404,6 +405,17 @@ def test_keeping_freed_memory_does_no_harm(monkeypatch):
     del blocks
     monkeypatch.setattr(cli.ctypes, "CDLL", mock.Mock(side_effect=OSError("no libc.so.6 here")))
     cli.keep_freed_memory()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="memory maps are counted on Linux alone")
+def test_compiled_programs_are_let_go_before_the_process_has_too_many_memory_maps():
+    double = jax.jit(lambda x: 2 * x)
+    double(1.0)
+    cli.release_compiled()
+    assert double._cache_size() == 1
+    cli.release_compiled(most=10)
+    assert double._cache_size() == 0
+    assert double(2.0) == 4.0
 
 
 # --- help
