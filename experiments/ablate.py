@@ -136,8 +136,10 @@ def make_plan(study: Study, config: str, overrides: Sequence[str], metric: str =
 
 
 def _text(value: Any) -> str:
-    """A value as the command line takes it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A value as the command line takes it: 1,2 as well as (1, 2),(3, 4), and ((1, 2),), which is no (1, 2)."""
+    if isinstance(value, tuple) and not (len(value) == 1 and isinstance(value[0], tuple)):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 def select(plan: Plan, patterns: str) -> list[str]:
@@ -180,6 +182,8 @@ def check_workdir(plan: Plan, workdir: Path) -> None:
     old = read_json(path, ("metric", "baseline", "rows"))
     if old["rows"] and old["metric"] != plan.metric:  # without rows, its first cell may have lacked the metric
         raise ConfigError(f"{workdir} holds a study of {old['metric']}, not {plan.metric}; choose another one")
+    if not old["rows"] and not any(workdir.glob("*/seed_*")):
+        return  # its baseline was refused before the first cell began
     differing = [
         f"{key} ({old['baseline'].get(key, 'absent')} there, {plan.fields.get(key, 'absent')} here)"
         for key in sorted(old["baseline"].keys() | plan.fields.keys())

@@ -5,12 +5,14 @@ run of matching, by the probability that two questions ask the same.
 or Ctrl-C leaves. From a file or a pipe every line is a question, and one JSON object a line comes out in the order of
 the input: `line` (its number, from 1), `text`, `answer`, `score` (the probability), `question` (the known one that is
 answered), `runners_up` (the next best, with `question`, `answer` and `score`) and, where there is something to say,
-`warning`. Where the first one's score is below the threshold, `answer` and `question` are null, `reason` says why, and
-`runners_up` begins with the best.
+`warning`. Where the first one's score is below the threshold, a question that is in the FAQ word for word has its
+answer all the same; for others `answer` and `question` are null, `reason` says why, and `runners_up` begins with the
+best.
 
-A question that stands twice in the FAQ is known once if its answers are the same; otherwise the program ends with both
-line numbers. Texts longer than the run's longest bucket are cut, with a warning. Of a FAQ with fewer than --k questions
-all are reranked. For each known question the encoder's states are kept: about 24 kB at hidden size 300 and ten words.
+A question that stands twice in the FAQ is known once if its answers are the same; otherwise, and where two questions
+are the same to the run, as with other widths of letters, the program ends with both line numbers. Texts longer than the
+run's longest bucket are cut, with a warning. Of a FAQ with fewer than --k questions all are reranked. For each known
+question the encoder's states are kept: about 24 kB at hidden size 300 and ten words.
 """
 
 import contextlib
@@ -39,7 +41,7 @@ EXAMPLES = """examples:
 
 RUNNERS_UP = 3
 RETRIEVAL = "retrieval.json"
-"""What `evaluate_retrieval` has measured of a run, in its workdir."""
+"""The weights that `evaluate_retrieval` has found for a run, by recall, in its workdir."""
 LINE = "write lines of question, tab, answer"
 
 
@@ -159,25 +161,37 @@ class Bot:
         self.faq, self.kind, self.k, self.weight, self.threshold = faq, recall, k, weight, threshold
         with tqdm(desc="questions", total=len(faq.questions), disable=not sys.stderr.isatty()) as bar:
             self.finder = Finder(run, faq.questions, [recall], k, bar.update)
-        for line, words in zip(faq.lines, self.finder.texts):
+        self.same: dict[tuple[str, ...], int] = {}
+        for place, (line, words) in enumerate(zip(faq.lines, self.finder.texts)):
             if not words:
                 raise DataError(
                     f"{faq.path}:{line}: the tokeniser of the run leaves nothing of the question; reword it"
+                )
+            first = self.same.setdefault(tuple(words), place)
+            if faq.answers[first] != faq.answers[place]:
+                raise DataError(
+                    f"{faq.path}:{line}: to the run this is the question of line {faq.lines[first]}, which has another "
+                    "answer; remove one, or reword it"
                 )
 
     def reply(self, text: str) -> dict:
         """What is said to a question: the object of a line, but for the line's number."""
         words, known = self.finder.words(text), self.finder.premise.vocabulary.ids
         record = {"text": text, "answer": None, "score": None, "question": None, "runners_up": []}
-        if not any(word in known for word in words):
+        same = self.same.get(tuple(words))
+        if same is None and not any(word in known for word in words):
             reason = "is in the vocabulary of the run" if words else "stands in the question"
             return record | {"reason": f"no token {reason}"}
         places, scores = self._ranked(text)
+        doubted = scores[0] < self.threshold
+        if doubted and same is not None:  # that two equal questions ask the same needs no model
+            own, others = self.finder.rerank(text, np.array([same])), places != same
+            places, scores, doubted = np.append(same, places[others]), np.append(own, scores[others]), False
         found = [
             {"question": self.faq.questions[place], "answer": self.faq.answers[place], "score": round(float(score), 6)}
             for place, score in zip(places[: RUNNERS_UP + 1], scores)
         ]
-        if scores[0] >= self.threshold:
+        if not doubted:
             record |= found[0] | {"runners_up": found[1:]}
         else:
             reason = f"the score {scores[0]:.2f} of the first is below the threshold {self.threshold:.2f}"
@@ -255,23 +269,25 @@ def main(argv: Sequence[str]) -> None:
     if flags.threshold is not None and not 0.0 <= flags.threshold <= 1.0:
         raise ConfigError(f"--threshold is a probability, from 0 to 1, got {flags.threshold}")
     if flags.weight is not None and not 0.0 <= flags.weight < float("inf"):
-        raise ConfigError(f"--weight must be at least 0, got {flags.weight}")
+        raise ConfigError(f"--weight must be {'finite' if flags.weight > 0 else 'at least 0'}, got {flags.weight}")
     faq = read_faq(flags.faq)
     if faq.repeated:
         lines = f"{len(faq.repeated)} lines repeat a question and its answer"
         say(f"{flags.faq}: {lines} and were left out, the first is line {faq.repeated[0]}")
     cli.set_up_jax()
     run = matching_run(flags.workdir)
+    threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
+    weight = weight_of(flags.workdir, flags.recall) if flags.weight is None else flags.weight
     try:
         file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
     except OSError as error:
         raise DataError(f"--input {flags.input}: {error.strerror}") from error
-    threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
-    weight = weight_of(flags.workdir, flags.recall) if flags.weight is None else flags.weight
     bot = Bot(run, faq, flags.recall, flags.k, weight=weight, threshold=threshold)
     if bot.finder.long:
         say(f"{bot.finder.long} known questions are longer than {bot.finder.limits[1]} tokens and were cut")
     ranked = f", ranked with {weight:g} times the score of {flags.recall}" if weight else ""
+    if not weight and flags.weight is None:
+        ranked = f", ranked by the model alone: evaluate_retrieval finds what weight the score of {flags.recall} needs"
     say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'{ranked}")
     as_json = lambda record: json.dumps(record, ensure_ascii=False)
     if flags.input == "-" and sys.stdin.isatty() and sys.stdout.isatty():

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import errno
+import functools
 import itertools
 import os
 import re
@@ -38,6 +39,7 @@ OVERRIDES = """overrides:
 
 
 COLUMN_WISE = ("data.buckets",)  # an entry of these may also be a tuple: a number for each text column
+LAYERS = ("model.encoder", "model.decoder")  # an entry of these is 9*512x3, or a pair of channels and kernel width
 
 # a word that nothing quotes, such as the name of a split
 _BARE = re.compile(r"""[^\s,()[\]{}'"]+(?: +[^\s,()[\]{}'"]+)*""")
@@ -177,8 +179,10 @@ def _parse(name: str, text: str, old):
         if isinstance(old, tuple):
             parts = [item if isinstance(item, tuple) else (item,) for item in old]
             kinds = {type(part) for part in itertools.chain(*parts)} or {int, float, str}
+            kinds |= {int, str} if name in LAYERS else set()
             wanted = f"tuple of {', '.join(sorted(k.__name__ for k in kinds))}"
-            return _parse_tuple(text, kinds, nested=name in COLUMN_WISE or any(isinstance(x, tuple) for x in old))
+            nested = name in (*COLUMN_WISE, *LAYERS) or any(isinstance(x, tuple) for x in old)
+            return _parse_tuple(text, kinds, nested=nested)
     except (ValueError, KeyError, SyntaxError, TypeError, RecursionError) as error:
         raise ConfigError(f"--config.{name}: '{text}' is no {wanted}") from error
     return text
@@ -239,6 +243,26 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Within it, SIGTERM and Ctrl-C end the process at once, while libraries would first wait for their downloads; what
+    is half prepared then, the next start clears away."""
+    words = (
+        f"{Path(sys.argv[0]).stem}: interrupted while a corpus was read; the same command goes on from what is kept\n"
+    )
+
+    def end(number, frame):
+        os.write(2, words.encode())
+        os._exit(INTERRUPTED)
+
+    old = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
 def _raise_interrupt(number, frame):
     raise KeyboardInterrupt
 
@@ -294,6 +318,7 @@ def main(function: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Runs `function(arguments)`; a user's mistake becomes one line on standard error and an exit code."""
     name = Path(sys.argv[0]).stem
     signal.signal(signal.SIGTERM, _raise_interrupt)
+    sys.unraisablehook = functools.partial(_without_closed_loops, sys.unraisablehook)
     keep_freed_memory()
     try:
         code = function(sys.argv[1:]) or DONE
@@ -313,8 +338,20 @@ def main(function: Callable[[Sequence[str]], int | None]) -> NoReturn:
         if error.errno not in USERS_ERRORS:
             raise
         code = _say(name, f"{error.filename or 'output'}: {error.strerror}", BAD_CONFIG)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):  # what JAX raises when a device has no memory left
+            raise
+        first = str(error).strip().splitlines()[0]
+        code = _say(name, f"out of memory ({first}); choose a smaller batch, beam or model", BAD_CONFIG)
     atexit.register(_end_at_once_if_asked, code)
     sys.exit(code)
+
+
+def _without_closed_loops(report: Callable, unraisable) -> None:
+    """Where one array of a damaged checkpoint cannot be read, Orbax closes its event loop, and the threads that read
+    the others have nobody to tell."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        report(unraisable)
 
 
 def _end_at_once_if_asked(code: int) -> None:

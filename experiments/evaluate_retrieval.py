@@ -233,8 +233,13 @@ def main(argv: Sequence[str]) -> None:
     tasks = retrieval_tasks(split_pairs(corpus, run.config), flags.queries, flags.candidates)
     result = evaluate(run, tasks, kinds, flags.k)
     print(f"{orders_table(result)}\n{verdicts(result)}", end="")
-    if not flags.queries:
-        write_json(flags.workdir / RETRIEVAL, result)
+    if flags.k == 1:
+        sys.stderr.write("with k = 1 there is no order to find a weight for; the bot keeps those that it has\n")
+    elif not flags.queries:
+        path = flags.workdir / RETRIEVAL
+        known = read_json(path, ("methods",))["methods"] if path.is_file() else {}
+        found = {kind: {"w": one["w"], "k": flags.k} for kind, one in result["methods"].items()}
+        write_json(path, {"methods": known | found})
     if flags.output:
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         facts["splits"] = splits_of(run.config)

@@ -125,7 +125,7 @@ def _draw_attention(weights, of: str, source: Sequence[str], target: Sequence[st
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, bbox_inches="tight")  # a title may be wider than the maps of a short sentence
     plt.close(figure)
 
 

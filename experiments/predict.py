@@ -39,7 +39,7 @@ from research import translation
 from research.batches import Table, longer, make_buckets
 from research.checkpoints import load_arrays
 from research.codecs import Words, digest, load_codecs
-from research.decoding import Search
+from research.decoding import NEVER, Search
 from research.errors import ConfigError, DataError
 from research.evaluation import EachExample, Evaluator
 from research.tasks import make_task, shapes
@@ -202,6 +202,8 @@ class Translator:
             if len(row) > self.limit:
                 warnings.append(f"cut to the first {self.limit} of {len(row)} tokens")
             outputs = translation.outputs(hypotheses) if row else [translation.Output([], 0.0)]
+            if outputs[0].score < NEVER / 2:
+                warnings.append("nothing was found: the model's scores are no numbers")
             shown = [{"translation": self.write(one, text), "score": round(one.score, 6)} for one in outputs]
             record = {"line": number, "text": text, **shown[0], "unknown": source.unknown(text)}
             record |= {"outputs": shown} if self.options.best > 1 else {}
@@ -320,7 +322,10 @@ def main(argv: Sequence[str]) -> None:
         "--dictionary", metavar="FILE", help="lines of source word, tab, target word, for --replace_unknown"
     )
     parser.add_argument("--prefix", metavar="TEXT", help="text that every translation begins with")
-    drawing = "draw where the translation of the first line looks"
+    drawing = (
+        "draw where the translation of the first line looks at the source: the heads of the last decoder layer, or of "
+        "ConvS2S every layer"
+    )
     parser.add_argument("--attention", type=cli.output_file, metavar="FILE.png", help=drawing)
     parser.add_argument("--replica", type=int, default=0, help="which of the run's models to use (default: 0)")
     flags = parser.parse_args(arguments)
@@ -347,6 +352,8 @@ def main(argv: Sequence[str]) -> None:
                     print(json.dumps(record, ensure_ascii=False))
                 count += len(lines)
                 sys.stdout.flush()
+        if flags.attention and not count:
+            raise DataError("--attention: the input has no line to draw")
     except KeyboardInterrupt:
         raise cli.Interrupted(f"interrupted after {count} lines") from None
     seconds = time.monotonic() - began

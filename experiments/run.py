@@ -254,7 +254,8 @@ def run(
     with Workdir(workdir, config, config_path, overrides) as folder:
         if folder.result is not None:
             return folder.result
-        corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
+        with cli.ending_at_once():
+            corpus = datasets.load(config, data_dir=data_dir, manual_dir=manual_dir)
         known = config.task == "translation" and folder.started and codecs.holds_codecs(folder.replica(0), config)
         prepared = datasets.build(corpus, config, codecs.load_codecs(folder.replica(0), config) if known else None)
         data = prepared.datasets
@@ -264,10 +265,8 @@ def run(
         if options is not None:
             translation.check(task, options, prepared.buckets[-1], places=config.decode.replace_unknown)
             translation.writer(config.decode, data[0].codecs, lower=config.data.lower)
-        if prepared.long and not quiet:
-            print(f"{prepared.long} {prepared.long_note}", file=sys.stderr)
-        if prepared.unlabelled and not quiet:
-            print(f"{prepared.unlabelled} pairs have no label and were left out", file=sys.stderr)
+        for note in () if quiet else prepared.notes:
+            print(note, file=sys.stderr)
         size, total = group_size(config), config.replicas * config.folds
         trainer = _trainer(
             task,
@@ -364,7 +363,8 @@ def _train(
     total = folder.config.replicas * folder.config.folds
     title = "training" if len(numbers) == total else f"replica {numbers[0] + 1}/{total}"
     console = Console(folders, title, settings.monitor, quiet=quiet)
-    checkpoints = Checkpoints(folders[0] / "checkpoints", warn=console.say)
+    model = nested(folder.config)["model"]
+    checkpoints = Checkpoints(folders[0] / "checkpoints", model=model, warn=console.say)
     try:
         with cli.stop_signals() as should_stop:
             best, progress = trainer.fit(
@@ -394,7 +394,7 @@ def _train(
         extra = _translate(trainer, members, best, folders, data, folder.config, quiet)
     for r, path in enumerate(folders):
         mine = best if len(numbers) == 1 else jax.tree.map(lambda x, r=r: x[r], best)
-        save_arrays(path / "best", mine, {"model": nested(folder.config)["model"]})
+        save_arrays(path / "best", mine, {"model": model})
         record = {
             "metrics": {split: values | extra[r].get(split, {}) for split, values in scores[r].items()},
             **{name: extra[r][name] for name in ("signatures", "bootstrap") if name in extra[r]},

@@ -5,11 +5,13 @@ record also keeps a checksum of every array, so that damage is noticed even wher
 """
 
 import errno
+import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,10 +50,19 @@ def _require_room(folder: Path, arrays: PyTree) -> None:
 class Checkpoints:
     """The checkpoints of one training run, by step, in a folder of their own; the newest `keep` stay.
 
+    model: the fields of its architecture, which shapes alone do not tell: four heads of 8 have those of two of 16.
     warn: called with one line for every damaged checkpoint that is passed over."""
 
-    def __init__(self, folder: Path, *, keep: int = 2, warn: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: Mapping[str, Any] | None = None,
+        keep: int = 2,
+        warn: Callable[[str], None] = lambda line: None,
+    ):
         self.folder, self.warn = Path(folder).absolute(), warn
+        self._model = json.loads(json.dumps(model))  # as a checkpoint gives it back
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -62,7 +73,7 @@ class Checkpoints:
             return
         _require_room(self.folder, arrays)
         flat = _flat(arrays)
-        record = {"checksums": _checksums(flat), "record": record}
+        record = {"model": self._model, "checksums": _checksums(flat), "record": record}
         self._manager.save(
             step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record))
         )
@@ -80,20 +91,27 @@ class Checkpoints:
         """Step, arrays and record of the newest undamaged checkpoint, None if there is none at all.
 
         template: arrays of the shapes, types and shardings wanted. Damaged checkpoints newer than the one that is used
-        are set aside beside the folder, with a warning. DataError if checkpoints are there and none can be used:
-        nothing is touched then."""
+        are set aside beside the folder, with a warning. DataError if the newest undamaged one is of another
+        architecture, or if checkpoints are there and none can be used: nothing is touched then."""
         flat, damaged = _flat(template), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                arrays, record = self._read(step, flat)
+                kept = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+                same = kept.get("model") == self._model
+                arrays = self._read(step, flat, kept["checksums"]) if same else {}
             except Exception as error:  # whatever a damaged file makes Orbax raise
                 damaged[step] = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 continue
+            if not same:
+                raise DataError(
+                    f"{self.folder / str(step)}: a checkpoint of another architecture than this training's; put its "
+                    "own in its place, or remove the folder to start this training anew"
+                )
             for other, reason in damaged.items():
                 self._set_aside(other)
                 self.warn(f"{self.folder / str(other)}: damaged checkpoint ({reason}); going on from step {step}")
             leaves = [arrays[name] for name in flat]
-            return step, jax.tree.unflatten(jax.tree.structure(template), leaves), record
+            return step, jax.tree.unflatten(jax.tree.structure(template), leaves), kept["record"]
         if damaged:
             step, reason = next(iter(damaged.items()))
             raise DataError(
@@ -102,12 +120,11 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, flat: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict]:
-        args = ocp.args.Composite(arrays=ocp.args.StandardRestore(flat), record=ocp.args.JsonRestore())
-        got = self._manager.restore(step, args=args)
-        if _checksums(got.arrays) != got.record["checksums"]:
+    def _read(self, step: int, flat: dict[str, jax.Array], checksums: dict[str, int]) -> dict[str, jax.Array]:
+        arrays = self._manager.restore(step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(flat))).arrays
+        if _checksums(arrays) != checksums:
             raise ValueError("its contents do not match their checksums")
-        return got.arrays, got.record["record"]
+        return arrays
 
     def _set_aside(self, step: int) -> None:
         """Out of Orbax's sight, which would not save the same step again."""
@@ -136,6 +153,8 @@ def load_arrays(path: Path) -> tuple[PyTree, dict]:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             found = checkpointer.metadata(path)
+            if found.item_metadata is None:
+                raise ValueError("the list of its arrays cannot be read")
             shapes = jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), found.item_metadata.tree)
             return checkpointer.restore(path, shapes), found.custom_metadata or {}
     except Exception as error:

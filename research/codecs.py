@@ -210,9 +210,14 @@ def make_codecs(texts: Mapping[str, Sequence[str]], config) -> dict[str, Codec]:
 
 
 def learn_words(texts: Iterable[Sequence[str]], config) -> Vocabulary:
-    """The vocabulary of tokenised texts."""
+    """The vocabulary of tokenised texts; ConfigError where it would be empty."""
     data, start = config.data, reserved(config)
     found = Vocabulary.build(texts, min_count=data.min_count, max_size=data.max_vocabulary, reserved=start)
+    if len(found.tokens) == len(start):
+        raise ConfigError(
+            f"data.min_count = {data.min_count}: no token of the training texts occurs so often, so that all would be "
+            "unknown; lower it"
+        )
     return _with_nodes(found, config)
 
 

@@ -88,6 +88,18 @@ def written(layers: Sequence[Convolution]) -> tuple[str, ...]:
     return tuple(f"{count}*{layer.channels}x{layer.kernel}".removeprefix("1*") for layer, count in runs)
 
 
+def attending(numbers: Sequence[int], layers: int) -> tuple[int, ...]:
+    """Which decoder layers attend to the source, from 1, in order: those of `numbers`, or all where it is empty.
+
+    Raises:
+        ConfigError: one is no layer of the decoder."""
+    if wrong := [number for number in numbers if type(number) is not int]:
+        raise ConfigError(f"model.attention: {wrong[0]!r} is no number of a decoder layer")
+    if wrong := [number for number in sorted(numbers) if not 1 <= number <= layers]:
+        raise ConfigError(f"model.attention names layer {wrong[0]}; the decoder has layers 1 to {layers}")
+    return tuple(sorted(set(numbers))) or tuple(range(1, layers + 1))
+
+
 def receptive_field(layers: Sequence[Convolution]) -> int:
     """How many input positions one output position depends on."""
     return 1 + sum(layer.kernel - 1 for layer in layers)
@@ -323,7 +335,8 @@ class ConvSeq2Seq(nn.Module):
         if self.longest is not None and size > self.longest:
             raise ConfigError(
                 f"model.max_length = {self.max_length}: a sentence of {size} positions is longer than the tables of "
-                "positions; raise it, or set model.source_positions and model.target_positions to False"
+                "positions; raise it, or set model.source_positions and model.target_positions to False (an output may "
+                "be decode.extra longer than its input)"
             )
 
     def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Rows = None) -> tuple[Keys, Keys]:
@@ -431,12 +444,7 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
                 f"model.encoder: layer {number} has kernel width {layer.kernel}; it must be odd, so that "
                 "a position has as many neighbours on its left as on its right"
             )
-    layers = len(stacks["decoder"])
-    if wrong := [number for number in config.attention if type(number) is not int]:
-        raise ConfigError(f"model.attention: {wrong[0]!r} is no number of a decoder layer")
-    attention = tuple(sorted(set(config.attention))) or tuple(range(1, layers + 1))
-    if wrong := [number for number in attention if not 1 <= number <= layers]:
-        raise ConfigError(f"model.attention names layer {wrong[0]}; the decoder has layers 1 to {layers}")
+    attention = attending(config.attention, len(stacks["decoder"]))
     if max_length > config.max_length and (config.source_positions or config.target_positions):
         raise ConfigError(
             f"model.max_length = {config.max_length} is less than the longest bucket, {max_length}; raise it, or "

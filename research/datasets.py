@@ -30,14 +30,14 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a run trains on: a dataset a fold, the buckets of their batches, and how many examples `long_note` is about:
-    longer than the longest bucket of the configuration. unlabelled: examples left out for want of a label."""
+    """What a run trains on: a dataset a fold, the buckets of their batches, how many examples were longer than the
+    longest bucket of the configuration, or left out for want of a label, and what a user should know, a line each."""
 
     datasets: list[Dataset]
     buckets: tuple[Lengths, ...]
     long: int
-    long_note: str
     unlabelled: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def split_names(config) -> tuple[str, ...]:
@@ -216,8 +216,24 @@ def _labelled(corpus: Corpus, config, buckets: tuple[Lengths, ...]) -> Prepared:
         datasets.append(Dataset(Table.build(ids, labels, buckets[-1]), splits, mine))
     limits = dict(buckets[-1])
     long = sum(len(text) > limits[role] for role, rows in texts.items() for text in rows)
-    note = f"texts are longer than {' and '.join(map(str, sorted(set(limits.values()))))} tokens and were cut"
-    return Prepared(datasets, buckets, long, note, before - len(labels))
+    unlabelled, notes = before - len(labels), _rare_classes(datasets[0], corpus.label_names)
+    if long:
+        most = " and ".join(map(str, sorted(set(limits.values()))))
+        notes.append(f"{long} texts are longer than {most} tokens and were cut")
+    if unlabelled:
+        notes.append(f"{unlabelled} pairs have no label and were left out")
+    return Prepared(datasets, buckets, long, unlabelled, tuple(notes))
+
+
+def _rare_classes(data: Dataset, names: Sequence[str]) -> list[str]:
+    """A line for each class of a single training example: most often the header of a file, or a slip of the pen."""
+    counts = np.bincount(data.table.labels[data.splits["train"]], minlength=len(names))
+    all_names = ", ".join(f"{name} {count}" for name, count in zip(names, counts))
+    return [
+        f"class '{name}' has one training example (of {all_names}): is it the header of a file, or a slip of the pen?"
+        for name, count in zip(names, counts)
+        if count == 1
+    ]
 
 
 def _check_batch(config, size: int) -> None:
@@ -261,8 +277,9 @@ def _parallel(
     together = lambda parts: {role: [row for split in parts for row in parts[split][role]] for role in columns}
     labels = np.zeros(ends[-1], np.int32)
     table = Table.build(together(ids), labels, buckets[-1], segments and together(segments))
-    note = f"training pairs are longer than {' and '.join(f'{n} {role}' for role, n in longest)} tokens; left out"
-    return Prepared([Dataset(table, splits, codecs, texts)], buckets, int(np.sum(~fits)), note)
+    long, most = int(np.sum(~fits)), " and ".join(f"{n} {role}" for role, n in longest)
+    notes = (f"{long} training pairs are longer than {most} tokens; left out",) if long else ()
+    return Prepared([Dataset(table, splits, codecs, texts)], buckets, long, notes=notes)
 
 
 def pack(rows: dict[str, list[list[int]]], sizes: dict[str, int]) -> tuple[dict, dict]:

@@ -67,7 +67,9 @@ class MeanVectors:
 
     def __init__(self, texts: Sequence[Tokens], ids: Mapping[str, int], table: Float[np.ndarray, "V D"]):
         self._ids, self._table = ids, table
-        self._directions = np.stack([self._direction(text) for text in texts])
+        self._directions = jnp.asarray(np.stack([self._direction(text) for text in texts]))
+        # not NumPy's: its threads go on turning for a while and slow the model that comes next
+        self._product = jax.jit(jnp.matmul)
 
     def _direction(self, text: Tokens) -> Float[np.ndarray, " D"]:
         total = self._table[[self._ids[token] for token in text if token in self._ids]].sum(axis=0, dtype=np.float64)
@@ -75,7 +77,7 @@ class MeanVectors:
 
     def scores(self, query: Tokens) -> Float[np.ndarray, " N"]:
         """Of all texts, from -1 to 1."""
-        return self._directions @ self._direction(query)
+        return np.asarray(self._product(self._directions, self._direction(query)))
 
 
 Recall = Bm25 | TfIdf | MeanVectors

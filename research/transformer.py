@@ -321,7 +321,8 @@ class Transformer(nn.Module):
         if self.longest is not None and size > self.longest:
             raise ConfigError(
                 f"model.max_length = {self.max_length}: a sentence of {size} positions is longer than the table of "
-                "learned positions; raise it, or use sinusoidal ones"
+                "learned positions; raise it, or use sinusoidal ones (an output may be decode.extra longer than its "
+                "input)"
             )
 
     def encode(self, source: Int[Array, "B S"], segments: Int[Array, "B S"], rows: Rows = None) -> Memory:

@@ -155,6 +155,17 @@ def test_a_cell_that_stops_keeps_the_finished_ones(study, tmp_path, error, seen,
     assert runner.cells == ["baseline/seed_0", "width_2/seed_0", "rate_1/seed_0"]
 
 
+def test_a_baseline_that_was_refused_leaves_the_folder_to_another(study, tmp_path):
+    folder, runner = tmp_path / "W", FakeRunner()
+    arguments = ["--workdir", str(folder), "--seeds", "1", "--variants", "width_2"]
+    runner.fail["baseline/seed_0"] = ConfigError("such a rate cannot be")
+    with pytest.raises(ConfigError, match="baseline, seed 0: such a rate cannot be"):
+        command(study, [*arguments, "--config.model.rate=0.25"], runner)
+    runner.fail.clear()
+    command(study, arguments, runner)
+    assert set(rows_of(folder)) == {"baseline", "width_2"}
+
+
 def test_the_folder_of_another_study_is_refused(study, tmp_path):
     folder, runner = tmp_path / "W", FakeRunner()
     arguments = ["--workdir", str(folder), "--seeds", "1", "--variants", "width_2"]
@@ -583,6 +594,15 @@ def test_tables_7_and_8_follow_the_depth_of_the_baseline(stack, layers, depths, 
     assert found[f"{stack}_{depths[-1]}x7"].overrides == [f"model.{stack}={widest}"]
 
 
+def test_layers_of_the_baseline_may_be_pairs():
+    plan = make_plan(conv_seq2seq.STUDY, CONV.config, ["model.encoder=(128,3),(64,5)", "model.decoder=[(128, 3)]"])
+    assert not plan.variants["decoder_1x3"].changes and plan.fields["model.encoder"] == [[128, 3], [64, 5]]
+    for name in select(plan, "encoder_*,decoder_*"):
+        model = cli.load_config(CONV.config, plan.cell(name, 0)).model
+        stack, _, size = name.partition("_")
+        assert len(read_layers(model[stack], stack)) == int(size.split("x")[0])
+
+
 @pytest.mark.parametrize(
     ("decoder", "names"),
     [
@@ -617,3 +637,6 @@ def test_what_equals_the_convolutional_baseline_is_not_run():
 def test_layers_that_cannot_be_read_are_no_baseline():
     with pytest.raises(ConfigError, match=r"model\.decoder: '2y3', from layer 1 on, is not CHANNELSxKERNEL"):
         make_plan(conv_seq2seq.STUDY, CONV.config, ["model.decoder=2y3"])
+    for attention, message in {"a": "'a' is no number of a decoder layer", "1,7": "names layer 7; the decoder"}.items():
+        with pytest.raises(ConfigError, match=rf"model\.attention:? {message}"):
+            make_plan(conv_seq2seq.STUDY, CONV.config, [f"model.attention={attention}"])

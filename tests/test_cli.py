@@ -376,6 +376,63 @@ def test_a_second_ctrl_c_ends_at_once(numbers, code):
     assert (process.returncode, out) == (code, "") and "Ctrl-C again" in err and "Traceback" not in err
 
 
+READING = """
+import threading, time
+from experiments import cli
+def read(argv):
+    with cli.ending_at_once():
+        threading.Thread(target=time.sleep, args=(60,)).start()  # as a library that downloads
+        print("ready", flush=True)
+        time.sleep(60)
+cli.main(read)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_while_a_corpus_is_read_a_signal_ends_at_once(number):
+    process = subprocess.Popen([sys.executable, "-c", READING], cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 75
+    assert err == "-c: interrupted while a corpus was read; the same command goes on from what is kept\n"
+
+
+def test_signals_are_as_before_a_corpus_was_read():
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with cli.ending_at_once():
+        assert signal.getsignal(signal.SIGINT) != before[1]
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+CLOSED = """
+import ctypes
+from experiments import cli
+def read(argv):
+    for said in ("Event loop is closed", "something else"):
+        def call(*_, said=said):
+            raise RuntimeError(said)
+        ctypes.CFUNCTYPE(None)(call)()  # as a library's thread calls back
+cli.main(read)
+"""
+
+
+def test_event_loops_that_orbax_has_closed_are_no_traceback():
+    done = subprocess.run([sys.executable, "-c", CLOSED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "something else" in done.stderr and "loop is closed" not in done.stderr
+
+
+def test_a_device_without_memory_left_is_no_traceback(capsys):
+    def exhausted(argv):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(exhausted)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.); choose a smaller" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_when_all_is_done_changes_nothing(number):
     """While libraries clean up behind themselves, which is here the signal's sending."""

@@ -18,7 +18,7 @@ from experiments.run import settings_of
 from research import fit as loop
 from research.batches import Slots, Table, make_buckets
 from research.checkpoints import Checkpoints
-from research.errors import ConfigError
+from research.errors import ConfigError, DataError
 from research.esim import ESIM
 from research.fit import Diverged, Member, Settings, Stopped, Trainer, _Run
 from research.optimizers import learning_rates, make_optimizer, with_rate
@@ -387,6 +387,25 @@ def test_nan_names_the_steps_and_the_parameter_and_keeps_the_last_good_checkpoin
     shapes = _Run.start(make(), SETTINGS, [member()], checkpoints)
     checkpoints.close()
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(shapes.state.params))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    """Though its arrays have the same shapes; and nothing of it is touched."""
+    arrays = {"w": jnp.arange(6.0)}
+    open_as = lambda model: Checkpoints(tmp_path, model=model, warn=lambda line: pytest.fail(line))
+    mine = open_as({"heads": 2, "sizes": (3, 4)})
+    mine.save(4, arrays, {"epoch": 1})
+    mine.close()
+    for other in ({"heads": 4, "sizes": (3, 4)}, {"heads": 2, "sizes": (4, 3)}, {"heads": 2}, None):
+        checkpoints = open_as(other)
+        with pytest.raises(DataError, match=r"/4: a checkpoint of another architecture than this training's; put its"):
+            checkpoints.restore(arrays)
+        checkpoints.close()
+    again = open_as({"heads": 2, "sizes": (3, 4)})
+    step, found, record = again.restore(arrays)
+    again.close()
+    assert (step, record) == (4, {"epoch": 1})
+    np.testing.assert_array_equal(found["w"], arrays["w"])
 
 
 class NotDifferentiable(Classification):

@@ -158,11 +158,18 @@ class Fconv(nn.Module):
 def files(tmp_path):
     """files(state, ...) writes a checkpoint and its dictionaries, and gives the command's arguments."""
 
-    def write(content=None, *, words=WORDS, save=torch.save, **options):
+    def write(content=None, *, words=WORDS, save=torch.save, newer=None, **options):
         state = Fconv().state_dict() if content is None else content
         options = {"arch": "fconv", "encoder_layers": "[(8, 3)] * 2 + [(8, 3, 1)]", "max_tokens": 4000} | options
         arguments = argparse.Namespace(**options)
-        extra = {"args": arguments, "extra_state": {"epoch": 3}, "optimizer_history": [{"criterion_name": "x"}]}
+        if newer is not None:
+            arguments = None
+        extra = {
+            "args": arguments,
+            "cfg": newer and {"model": newer(**options)},
+            "extra_state": {"epoch": 3},
+            "optimizer_history": [{"criterion_name": "x"}],
+        }
         save({"model": state, **extra}, tmp_path / "model.pt")
         for name, part in zip(("dict.en.txt", "dict.de.txt"), words.values()):
             lines = [f"{word} {1000 - n}" for n, word in enumerate(part)]
@@ -409,9 +416,11 @@ def test_a_checkpoint_of_another_model(files, tmp_path, kind):
     ],
     ids=str,
 )
-def test_arguments_that_shapes_do_not_show(files, options, message):
-    """As they stand in a checkpoint of fairseq's own; without them the default is taken for granted."""
-    refused(3, message, import_weights.main, *files(**options))
+@pytest.mark.parametrize("newer", [None, argparse.Namespace, dict])
+def test_arguments_that_shapes_do_not_show(files, newer, options, message):
+    """As they stand in a checkpoint of fairseq's own, also of its newer versions, which call them `cfg`; without them
+    the default is taken for granted."""
+    refused(3, message, import_weights.main, *files(newer=newer, **options))
 
 
 def test_an_odd_number_of_channels(files):
@@ -448,6 +457,15 @@ def test_nothing_in_a_file_is_run(files, tmp_path):
         (tmp_path / "model.pt").write_bytes(pickle.dumps(content))
         refused(3, r"model\.pt: ", import_weights.main, *arguments)
     assert not mark.exists() and not (tmp_path / "W").exists()
+
+
+def test_a_checkpoint_made_as_the_message_says_is_read(files, tmp_path):
+    arguments, path = files(), tmp_path / "model.pt"
+    torch.save({"model": Fconv().state_dict(), "best_loss": np.float64(2.5), "args": {1, 2}}, path)
+    refused(3, r"save its entry 'model' alone: torch\.save\(\{'model': checkpoint", import_weights.main, *arguments)
+    checkpoint = torch.load(path, weights_only=False)
+    torch.save({"model": checkpoint["model"]}, path)
+    assert call(import_weights.main, *arguments).code == 0
 
 
 @pytest.mark.parametrize("save", [torch.save, legacy_save], ids=["zip", "older"])

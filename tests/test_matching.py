@@ -103,6 +103,14 @@ def test_predict_labels_pairs_in_order(bench, tmp_path):
     assert alone.out == outcome.out
 
 
+def test_a_header_that_became_a_class_is_pointed_out(tmp_path):
+    write(tmp_path / "raw" / "pairs", [("text1", "text2", "label"), *pairs(95, 0)], test=pairs(40, 1))
+    outcome = call(run.main, *arguments(tmp_path, LCQMC, PAIRS))
+    assert outcome.code == 0, outcome
+    message = r"class 'label' has one training example \(of label 1, other \d+, same \d+\): is it the header of a file"
+    assert re.search(message, outcome.err)
+
+
 @pytest.mark.parametrize(("line", "columns"), [("甲", 1), ("甲\t乙\tsame", 3)])
 def test_predict_refuses_what_is_no_pair(bench, tmp_path, line, columns):
     (tmp_path / "pairs.txt").write_text(f"甲\t乙\n{line}\n乙\t甲\n", encoding="utf-8")

@@ -329,15 +329,37 @@ def test_a_heavy_weight_keeps_the_order_of_recall(trained, faq, questions):
 
 
 def test_below_the_threshold_it_does_not_know(trained, faq, questions):
-    (sure,) = asked(trained, faq, questions[0].encode(), "--threshold", "0")
+    asks = f"{questions[0]}请问".encode()
+    (sure,) = asked(trained, faq, asks, "--threshold", "0")
     score = sure["score"]
-    (known,) = asked(trained, faq, questions[0].encode(), "--threshold", str(score - 1e-5))
+    (known,) = asked(trained, faq, asks, "--threshold", str(score - 1e-5))
     assert known == sure
-    (reply,) = asked(trained, faq, questions[0].encode(), "--threshold", str(score + 1e-5))
+    (reply,) = asked(trained, faq, asks, "--threshold", str(score + 1e-5))
     assert reply["answer"] is None and reply["question"] is None and reply["score"] == score
     assert reply["reason"].endswith(f"of the first is below the threshold {score + 1e-5:.2f}")
     best_of_all = {name: sure[name] for name in ("question", "answer", "score")}
     assert reply["runners_up"] == [best_of_all, *sure["runners_up"][:2]]
+
+
+def test_a_question_that_is_in_the_faq_is_known_below_the_threshold_too(trained, faq, questions):
+    """By the answer that belongs to it, and with what the model says of it, also where that was not recalled."""
+    (tmp_pairs := faq.parent / "pairs.txt").write_text(f"{questions[3]}\t{questions[3]}\n")
+    outcome = call(predict.main, "--workdir", trained / "W", "--input", tmp_pairs)
+    probability = json.loads(outcome.out)["probabilities"]["same"]
+    (reply,) = asked(trained, faq, questions[3].encode(), "--threshold", "1", "--k", "5")
+    assert (reply["question"], reply["answer"]) == (questions[3], "答3") and "reason" not in reply
+    assert reply["score"] == pytest.approx(probability, abs=3e-6) and reply["score"] < 1.0
+    assert questions[3] not in [one["question"] for one in reply["runners_up"]] and len(reply["runners_up"]) == 3
+
+
+def test_questions_that_are_the_same_to_the_run(trained, tmp_path):
+    """Blanks are no tokens of the quickstart's."""
+    (tmp_path / "faq.txt").write_text("怎么 去北京\t坐车\n医生高吗\t高\n怎么去北京\t飞\n")
+    words = ["--workdir", trained / "W", "--faq", tmp_path / "faq.txt"]
+    refused(3, r"faq\.txt:3: to the run this is the question of line 1, which has another answer", answer.main, *words)
+    (tmp_path / "faq.txt").write_text("怎么 去北京\t坐车\n医生高吗\t高\n怎么去北京\t坐车\n")
+    (reply,) = asked(trained, tmp_path / "faq.txt", "怎么去 北京".encode(), "--threshold", "1")
+    assert reply["answer"] == "坐车"
 
 
 def test_the_threshold_is_that_of_the_run(trained, tmp_path):
@@ -430,16 +452,17 @@ def test_the_prompt(bot, questions, monkeypatch, capsys):
 
 def test_a_score_of_the_threshold_is_enough(bot, questions):
     """The run's threshold is a probability that occurs."""
-    _, scores = bot._ranked(questions[2])
+    asks = f"{questions[2]}请问"
+    _, scores = bot._ranked(asks)
     bot.threshold = float(scores[0])
-    assert bot.reply(questions[2])["answer"] is not None
+    assert bot.reply(asks)["answer"] is not None
     bot.threshold = float(np.nextafter(scores[0], np.float32(2)))
-    assert bot.reply(questions[2])["answer"] is None
+    assert bot.reply(asks)["answer"] is None
 
 
 def test_the_prompt_below_the_threshold(bot, questions, monkeypatch, capsys):
     bot.threshold = 1.0
-    said = spoken(bot.reply(questions[2])).splitlines()
+    said = spoken(bot.reply(f"{questions[2]}请问")).splitlines()
     assert said[0].startswith("I do not know: the score 0.") and said[1] == "The nearest questions:"
     assert len(said) == 5
 
@@ -669,6 +692,12 @@ def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp
     assert call(evaluate_retrieval.main, *words).code == 0
     stored = json.loads((folder / "retrieval.json").read_text())
     assert stored["methods"]["tfidf"]["w"] == answer.weight_of(folder, "tfidf")
+    assert call(evaluate_retrieval.main, *words[:-3], "2", "--recall", "bm25").code == 0  # stands beside the other
+    kept = json.loads((folder / "retrieval.json").read_text())["methods"]
+    assert set(kept) == {"tfidf", "bm25"} and kept["tfidf"] == stored["methods"]["tfidf"] and kept["bm25"]["k"] == 2
+    outcome = call(evaluate_retrieval.main, *words[:-3], "1")
+    assert outcome.code == 0 and "with k = 1 there is no order to find a weight for" in outcome.err
+    assert json.loads((folder / "retrieval.json").read_text())["methods"] == kept
     stored["methods"]["tfidf"]["w"] = 1e6
     (folder / "retrieval.json").write_text(json.dumps(stored))
     assert (answer.weight_of(folder, "tfidf"), answer.weight_of(folder, "bm25")) == (1e6, 0.0)

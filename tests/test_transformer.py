@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from configs.transformer import base, big, table3_base
+from experiments import cli
 from research.batches import make_buckets
 from research.errors import ConfigError
 from research.layers import attention_bias, dot_product_attention, length_mask, places, shift_right
@@ -757,9 +758,15 @@ def test_the_rows_of_table_3():
     unlisted = hyperparameters(table3_base.get_config())
     paper = {"layers": 6, "d_model": 512, "d_ff": 2048, "heads": 8, "d_k": 64, "d_v": 64, "dropout": 0.1}
     assert unlisted.items() >= (paper | {"label_smoothing": 0.1, "positions": "sinusoidal"}).items()
+    everything = cli.flatten(table3_base.get_config())
+    listed = {name for name in everything if name.startswith("model.")} | {"train.label_smoothing"}
+    others = {name: value for name, value in everything.items() if name not in listed}
     for row, (changes, *columns) in TABLE_3.items():
         module = row_module(row)
-        assert hyperparameters(module.get_config()) == unlisted | changes, row
+        config = module.get_config()
+        assert hyperparameters(config) == unlisted | changes, row
+        rest = {name: value for name, value in cli.flatten(config).items() if name not in listed}
+        assert rest == others | ({"train.steps": 300_000} if row == "big" else {}), row
         assert [module.PAPER.get(column) for column in ("perplexity", "bleu", "params")] == columns, row
 
 

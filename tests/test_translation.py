@@ -144,6 +144,21 @@ def test_an_interrupted_run_ends_as_one_that_was_not(bench, finished, tmp_path, 
     bench.refused(3, r"on other data \(vocabulary, digest", tmp_path / "V", {"train.checkpoint_seconds": 0})
 
 
+@pytest.mark.parametrize("changes", [{"d_ff": 32}, {"heads": 4, "d_k": 4, "d_v": 4}, {"scale": False}])
+def test_a_training_checkpoint_of_another_architecture(bench, tmp_path, monkeypatch, changes):
+    """Also of the same shapes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "stop_signals", functools.partial(stop_after, 3))
+        for name, fields in {"W": {}, "V": {f"model.{name}": value for name, value in changes.items()}}.items():
+            arguments = bench.arguments(tmp_path / name, {"train.checkpoint_seconds": 0} | fields)
+            assert call(run.main, *arguments).code == 75
+    folders = [tmp_path / name / "replica_00" / "checkpoints" for name in ("W", "V")]
+    shutil.rmtree(folders[0])
+    shutil.copytree(folders[1], folders[0])
+    message = r"checkpoints/\d+: a checkpoint of another architecture than this training's"
+    bench.refused(3, message, tmp_path / "W", {"train.checkpoint_seconds": 0})
+
+
 def test_replicas_together_are_replicas_in_turn(bench, tmp_path):
     changes = {"replicas": 2, "train.epochs": 2, "train.batch_tokens": 0, "train.batch_size": 10, "data.buckets": "4,8"}
     results = [bench.run(tmp_path / choice, changes | {"train.replicas_together": choice}) for choice in ("yes", "no")]
@@ -286,6 +301,9 @@ def test_bad_usage_of_predict(finished, tmp_path):
     (tmp_path / "empty").write_text("\na\n")
     arguments = ("--workdir", finished, "--input", tmp_path / "empty", "--attention", tmp_path / "x.png")
     refused(3, r"the first line has 0 tokens; 1 to 100", predict.main, *arguments)
+    (tmp_path / "empty").write_text("")
+    refused(3, r"--attention: the input has no line to draw", predict.main, *arguments)
+    assert not (tmp_path / "x.png").exists()
     for name, message in {"no/x.png": "there is no folder", "x.gif": r"name a \.png file"}.items():
         refused(2, message, predict.main, "--workdir", finished, "--attention", tmp_path / name)
 
@@ -316,6 +334,25 @@ def test_parameters_of_another_architecture(finished, tmp_path, changes):
     refused(3, r"best: parameters of another architecture than config\.json's", predict.main, "--workdir", folder)
 
 
+def test_parameters_whose_scores_are_no_numbers(finished, tmp_path):
+    """Finite ones, but so large that what is computed from them is not."""
+    folder = damaged(finished, tmp_path)
+    arrays, about = load_arrays(folder / "replica_00" / "best")
+    save_arrays(folder / "replica_00" / "best", jax.tree.map(lambda x: np.full_like(x, 1e30), arrays), about)
+    (tmp_path / "line").write_text("ein zwei\n")
+    outcome = call(predict.main, "--workdir", folder, "--input", tmp_path / "line")
+    reply = json.loads(outcome.out)
+    assert (reply["translation"], reply["warning"]) == ("", "nothing was found: the model's scores are no numbers")
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt"])
+def test_damaged_parameters(finished, tmp_path, name):
+    folder = damaged(finished, tmp_path)
+    path = folder / "replica_00" / "best" / name
+    path.write_bytes(path.read_bytes()[:50])
+    refused(3, r"best: damaged parameters \(.*list of its arrays cannot be read\)", predict.main, "--workdir", folder)
+
+
 def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
     bench.run(tmp_path / "W", {"data.tokenizer": "bpe", "data.subword_size": 30, "train.epochs": 2})
     path = tmp_path / "W" / "replica_00" / "vocabulary.model"
@@ -333,6 +370,7 @@ def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"data.min_count": 999}, r"data\.min_count = 999: no token of the training texts occurs so often"),
         ({"train.average": 9}, r"train\.average = 9: the run has only 3 evaluations to average over$"),
         ({"train.patience": 2}, r"train\.average needs train\.patience = 0"),
         ({"model.positions": "learned", "model.max_length": 9}, r"model\.max_length = 9: a sentence of \d+ positions"),

@@ -6,7 +6,8 @@ Needs:     the files {train,val,test_2016_flickr}.{de,en}.gz (downloaded, or put
 Paper:     none: not one of its corpora
 Ours:      exact match 3.97 ± 0.25, BLEU 34.21 ± 0.13, BLEU (lower-cased) 39.60 ± 0.14 (n = 3); 6 h 49 min on AMD EPYC,
            2 cores
-Note:      the seeds were trained at the same time, three on two cores; the time is their sum, three times what it took
+Note:      the seeds were trained at the same time, three on two cores, by this command in a workdir each, and put into
+           one workdir for it to sum up; the time is their sum, three times what it took
 """
 
 from configs.transformer import base

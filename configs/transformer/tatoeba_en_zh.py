@@ -1,4 +1,4 @@
-r"""A small Transformer on Tatoeba sentences, English to Chinese (characters), 3 seeds.
+r"""A small Transformer on Tatoeba sentences, English to Chinese (characters), one seed.
 
 Command:   python -m experiments.run --config configs/transformer/tatoeba_en_zh.py \
                --workdir runs/transformer/tatoeba_en_zh
@@ -12,6 +12,7 @@ from configs.transformer import multi30k_de_en
 
 def get_config():
     config = multi30k_de_en.get_config()
+    config.replicas = 1
     config.data.corpus = "tatoeba_zh_en"
     config.data.source, config.data.target = "en", "zh"
     config.data.test = "test"

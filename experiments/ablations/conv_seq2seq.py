@@ -14,7 +14,7 @@ from itertools import groupby
 from ml_collections import ConfigDict
 
 from experiments.ablate import Axes, Study, main, translation_axes
-from research.conv_seq2seq import Convolution, read_layers, written
+from research.conv_seq2seq import Convolution, attending, read_layers, written
 
 WIDTHS = (3, 5, 7)  # of Tables 7 and 8
 
@@ -52,8 +52,10 @@ def _attending(depth: int) -> dict[str, dict]:
 
 
 def axes(baseline: ConfigDict) -> Axes:
-    """ConfigError where the baseline's layers cannot be read."""
+    """ConfigError where the baseline's layers cannot be read, or those that attend are none of them."""
     model = baseline.model
+    depth = len(read_layers(model.decoder, "decoder"))
+    least = attending(model.attention, depth)[-1] if model.attention else 1
     source, target = "model.source_positions", "model.target_positions"
     return {
         "Table 4: position embeddings": {
@@ -61,9 +63,9 @@ def axes(baseline: ConfigDict) -> Axes:
             "target_positions_off": {target: False},
             "positions_off": {source: False, target: False},
         },
-        "Table 5: layers that attend": _attending(len(read_layers(model.decoder, "decoder"))),
+        "Table 5: layers that attend": _attending(depth),
         "Table 7, Figure 2: encoder, layers x width": _stack("encoder", model.encoder),
-        "Table 8, Figure 2: decoder, layers x width": _stack("decoder", model.decoder, max(model.attention, default=1)),
+        "Table 8, Figure 2: decoder, layers x width": _stack("decoder", model.decoder, least),
         "gate": {f"gate_{kind}": {"model.gate": kind} for kind in ("glu", "tanh", "relu", "none")},
         "sums": {"scale_residual_off": {"model.scale_residual": False}},
         "normalisation": {f"norm_{kind}": {"model.norm": kind} for kind in ("weight", "layer", "none")},

@@ -65,7 +65,8 @@ class Entries:
 
 
 def _read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Name -> array (float32), from the entry `model` of a checkpoint, and name -> value from its entry `args`.
+    """Name -> array (float32), from the entry `model` of a checkpoint, and name -> value from its entry `args`, or
+    `model` of its entry `cfg`, where newer versions of fairseq have them.
 
     Raises:
         ConfigError: PyTorch is not installed.
@@ -86,13 +87,16 @@ def _read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             state = content.get("model") if isinstance(content, dict) else None
             if isinstance(state, dict) and state and all(isinstance(x, torch.Tensor) for x in state.values()):
                 arrays = {str(name): x.detach().to(torch.float32).numpy() for name, x in state.items()}
-                arguments = content.get("args")
-                return arrays, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+                newer = content.get("cfg")
+                arguments = content.get("args") or (newer.get("model") if isinstance(newer, dict) else None)
+                arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+                return arrays, arguments if isinstance(arguments, dict) else {}
     except Exception as error:  # whatever a damaged or foreign file makes PyTorch raise
         if needed := re.search(r"GLOBAL (\S+)", str(error)):
             raise DataError(
                 f"{path}: needs {needed[1]}, which is neither a tensor nor a plain value; nothing of it was run. If "
-                "you trust the file, load it with PyTorch and save its entry 'model' alone to a new one"
+                "you trust the file, load it with torch.load(FILE, weights_only=False) and save its entry 'model' "
+                "alone: torch.save({'model': checkpoint['model']}, NEW)"
             ) from error
         raise DataError(
             f"{path}: PyTorch cannot read it ({type(error).__name__}): damaged, cut short or no checkpoint"

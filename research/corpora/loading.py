@@ -10,6 +10,7 @@ import importlib
 import inspect
 import io
 import json
+import logging
 import pkgutil
 import re
 import shutil
@@ -200,6 +201,7 @@ def _prepare(path: Path, make: Callable[[], tfds.core.DatasetBuilder], manual: P
     builder = make()  # one that knows nothing of the stale copy
     config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     tfds.disable_progress_bar()
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # each of its attempts would be a line, before the error
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where it prepares what
             builder.download_and_prepare(download_config=config)
