@@ -175,14 +175,15 @@ def check_workdir(plan: Plan, workdir: Path) -> None:
         ConfigError: naming the differing fields.
     """
     path = workdir / "ablation.json"
+    begun = any(workdir.glob("*/seed_*"))
     if not path.exists():
-        if any(workdir.glob("*/seed_*")):
+        if begun:
             raise ConfigError(f"{workdir} holds cells but no ablation.json to say of what; choose another --workdir")
         return
     old = read_json(path, ("metric", "baseline", "rows"))
     if old["rows"] and old["metric"] != plan.metric:  # without rows, its first cell may have lacked the metric
         raise ConfigError(f"{workdir} holds a study of {old['metric']}, not {plan.metric}; choose another one")
-    if not old["rows"] and not any(workdir.glob("*/seed_*")):
+    if not old["rows"] and not begun:
         return  # its baseline was refused before the first cell began
     differing = [
         f"{key} ({old['baseline'].get(key, 'absent')} there, {plan.fields.get(key, 'absent')} here)"

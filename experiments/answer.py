@@ -108,11 +108,11 @@ def threshold_of(workdir: Path) -> float:
     return stored["values"][0] if stored else 0.5
 
 
-def weight_of(workdir: Path, recall: str) -> float:
-    """Of recall's score in the order: what `evaluate_retrieval` has found best for the run; 0 where it has not."""
+def weights_of(workdir: Path) -> dict[str, float]:
+    """Of recall's score in the order, by recall: what `evaluate_retrieval` has found best for the run, where it has."""
     path = workdir / RETRIEVAL
     methods = read_json(path, ("methods",))["methods"] if path.is_file() else {}
-    return methods[recall]["w"] if recall in methods else 0.0
+    return {recall: one["w"] for recall, one in methods.items()}
 
 
 class Finder:
@@ -277,7 +277,8 @@ def main(argv: Sequence[str]) -> None:
     cli.set_up_jax()
     run = matching_run(flags.workdir)
     threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
-    weight = weight_of(flags.workdir, flags.recall) if flags.weight is None else flags.weight
+    weights = weights_of(flags.workdir) if flags.weight is None else {flags.recall: flags.weight}
+    weight = weights.get(flags.recall, 0.0)
     try:
         file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
     except OSError as error:
@@ -286,7 +287,7 @@ def main(argv: Sequence[str]) -> None:
     if bot.finder.long:
         say(f"{bot.finder.long} known questions are longer than {bot.finder.limits[1]} tokens and were cut")
     ranked = f", ranked with {weight:g} times the score of {flags.recall}" if weight else ""
-    if not weight and flags.weight is None:
+    if flags.recall not in weights:
         ranked = f", ranked by the model alone: evaluate_retrieval finds what weight the score of {flags.recall} needs"
     say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'{ranked}")
     as_json = lambda record: json.dumps(record, ensure_ascii=False)

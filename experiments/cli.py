@@ -225,6 +225,17 @@ def flatten(config: ConfigDict) -> dict:
 
 
 @contextlib.contextmanager
+def _handling(handler: Callable) -> Iterator[None]:
+    """Within it, `handler` takes SIGTERM and Ctrl-C."""
+    old = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+@contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Within it, SIGTERM and Ctrl-C only make the function it gives return True; a second Ctrl-C ends at once."""
     asked: list[int] = []
@@ -235,16 +246,11 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         asked.append(number)
         os.write(2, b"\nsaving; press Ctrl-C again to end at once without\n")  # safe in a handler, unlike sys.stderr
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handling(ask):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
+def ending_at_once() -> contextlib.AbstractContextManager[None]:
     """Within it, SIGTERM and Ctrl-C end the process at once, while libraries would first wait for their downloads; what
     is half prepared then, the next start clears away."""
     words = (
@@ -255,12 +261,7 @@ def ending_at_once() -> Iterator[None]:
         os.write(2, words.encode())
         os._exit(INTERRUPTED)
 
-    old = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    return _handling(end)
 
 
 def _raise_interrupt(number, frame):

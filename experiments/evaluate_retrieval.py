@@ -9,8 +9,8 @@ relevant one among the k recalled, 0 where there is none, in the mean over all q
 milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
 `rerank + w recall` by its log-odds plus w times the score of the recall. That w has the highest MRR on the run's dev
 split, whose queries have as many candidates as those of the test split. Further candidates are second texts of the
-training part that no query was paired with as the same. Of all queries the numbers are also kept in the workdir, from
-where `answer` takes its w.
+training part that no query was paired with as the same. Where all queries were asked, the workdir keeps each method's
+w, and `answer` takes it from there.
 Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
 """
 

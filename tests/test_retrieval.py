@@ -688,10 +688,10 @@ def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp
     (folder / "retrieval.json").unlink(missing_ok=True)
     words = ["--workdir", folder, "--data_dir", trained / "data", "--k", "3", "--recall", "tfidf"]
     assert call(evaluate_retrieval.main, *words, "--queries", "5").code == 0
-    assert answer.weight_of(folder, "tfidf") == 0.0
+    assert answer.weights_of(folder) == {}
     assert call(evaluate_retrieval.main, *words).code == 0
     stored = json.loads((folder / "retrieval.json").read_text())
-    assert stored["methods"]["tfidf"]["w"] == answer.weight_of(folder, "tfidf")
+    assert stored["methods"]["tfidf"]["w"] == answer.weights_of(folder)["tfidf"]
     assert call(evaluate_retrieval.main, *words[:-3], "2", "--recall", "bm25").code == 0  # stands beside the other
     kept = json.loads((folder / "retrieval.json").read_text())["methods"]
     assert set(kept) == {"tfidf", "bm25"} and kept["tfidf"] == stored["methods"]["tfidf"] and kept["bm25"]["k"] == 2
@@ -700,12 +700,16 @@ def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp
     assert json.loads((folder / "retrieval.json").read_text())["methods"] == kept
     stored["methods"]["tfidf"]["w"] = 1e6
     (folder / "retrieval.json").write_text(json.dumps(stored))
-    assert (answer.weight_of(folder, "tfidf"), answer.weight_of(folder, "bm25")) == (1e6, 0.0)
+    assert answer.weights_of(folder) == {"tfidf": 1e6}
     (tmp_path / "line.txt").write_text(questions[5])
     asks = ["--workdir", folder, "--faq", faq, "--input", tmp_path / "line.txt", "--threshold", "0"]
     outcome = call(answer.main, *asks, "--recall", "tfidf")
     assert json.loads(outcome.out)["question"] == questions[5]
     assert "of class 'same', ranked with 1e+06 times the score of tfidf\n" in outcome.err
+    stored["methods"]["vectors"] = {"w": 0.0}  # found, and none
+    (folder / "retrieval.json").write_text(json.dumps(stored))
+    assert "ranked" not in call(answer.main, *asks, "--recall", "vectors").err
+    assert "evaluate_retrieval finds what weight" in call(answer.main, *asks, "--recall", "bm25").err
     without = call(answer.main, *asks, "--recall", "tfidf", "--weight", "0")
     assert "ranked with" not in without.err and without.out == call(answer.main, *asks, "--recall", "bm25").out
     (folder / "retrieval.json").write_text("{")
