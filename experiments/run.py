@@ -299,7 +299,7 @@ def run(
             counts["train"] = len(data[0].texts["train"]["source"]) - prepared.long
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest, "examples": counts}
         facts |= {"vocabulary": sizes, "long": prepared.long, "label_names": list(corpus.label_names)}
-        facts["splits"] = splits_of(config)
+        facts |= {"vocabularies": digests["vocabularies"], "splits": splits_of(config)}
         facts |= {"majority": _majority(data[0])} if corpus.label_names else {}
         facts |= {"unlabelled": prepared.unlabelled} if prepared.unlabelled else {}
         return folder.finish(params=params, data=facts, seconds=spent)

@@ -10,6 +10,9 @@ from research.codecs import Codec, learn_words, make_codecs, reserved, roles, wo
 from research.corpora import Corpus, load_corpus
 from research.errors import ConfigError, DataError
 from research.text import EOS, ParseError, Vocabulary
+from research.translation import faults
+
+SAMPLE = 500  # references that are looked at before training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +212,7 @@ def _labelled(corpus: Corpus, config, buckets: tuple[Lengths, ...]) -> Prepared:
     for fold in range(config.folds):
         splits = split_indices(sizes, config, fold)
         _check_classes(labels, splits, corpus, config, fold)
-        _check_batch(config, len(splits["train"]))
+        _check_batch(config, len(splits["train"]), buckets[-1])
         known = learn_words((rows[i] for rows in texts.values() for i in splits["train"]), config)
         mine = {role: dataclasses.replace(codec, vocabulary=known) for role, codec in codecs.items()}
         ids = {role: [known.encode(text, skip=mine[role].skip) for text in rows] for role, rows in texts.items()}
@@ -236,9 +239,13 @@ def _rare_classes(data: Dataset, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_batch(config, size: int) -> None:
-    if config.train.batch_size > size and not config.train.batch_tokens:
-        raise ConfigError(f"train.batch_size = {config.train.batch_size} is more than {size} training examples")
+def _check_batch(config, size: int, longest: Lengths) -> None:
+    """longest: the lengths of the longest bucket of training examples."""
+    train, least = config.train, max(length for _, length in longest)
+    if train.batch_size > size and not train.batch_tokens:
+        raise ConfigError(f"train.batch_size = {train.batch_size} is more than {size} training examples")
+    if 0 < train.batch_tokens < least:
+        raise ConfigError(f"train.batch_tokens = {train.batch_tokens} is less than one row of data.buckets, {least}")
 
 
 def _parallel(
@@ -273,13 +280,14 @@ def _parallel(
         ids["train"], segments["train"] = pack(ids["train"], dict(longest))
     ends = np.cumsum([0, *(len(ids[split]["source"]) for split in ids)])
     splits = {split: np.arange(begin, end) for split, begin, end in zip(ids, ends, ends[1:])}
-    _check_batch(config, len(splits["train"]))
+    _check_batch(config, len(splits["train"]), longest)
     together = lambda parts: {role: [row for split in parts for row in parts[split][role]] for role in columns}
     labels = np.zeros(ends[-1], np.int32)
     table = Table.build(together(ids), labels, buckets[-1], segments and together(segments))
     long, most = int(np.sum(~fits)), " and ".join(f"{n} {role}" for role, n in longest)
-    notes = (f"{long} training pairs are longer than {most} tokens; left out",) if long else ()
-    return Prepared([Dataset(table, splits, codecs, texts)], buckets, long, notes=notes)
+    notes = [f"{long} training pairs are longer than {most} tokens; left out"] if long else []
+    notes += faults(texts["dev"]["target"][:SAMPLE], codecs["target"], config)
+    return Prepared([Dataset(table, splits, codecs, texts)], buckets, long, notes=tuple(notes))
 
 
 def pack(rows: dict[str, list[list[int]]], sizes: dict[str, int]) -> tuple[dict, dict]:

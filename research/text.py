@@ -43,6 +43,7 @@ Tokenizer = Callable[[str], list[str]]
 
 _CJK = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]"
 _MIXED = re.compile(rf"{_CJK}|[^\W_]+?(?={_CJK}|\W|_|$)|\S")
+_BESIDE_CHINESE = re.compile(rf"(?<={_CJK}) | (?={_CJK})")
 _CONTRACTION = re.compile(r"(n't|'s|'ve|'re|'d|'ll)")
 _PUNCTUATION = re.compile(r"([,!?()])")
 _NOT_KEPT = re.compile(r"[^A-Za-z0-9(),!?'`]")
@@ -130,7 +131,15 @@ def detokenizer(kind: str, language: str = "en") -> Callable[[Sequence[str]], st
     """A function from the tokens of tokeniser `kind` to text: the inverse up to white space and case."""
     if kind == "moses":
         return functools.partial(_moses(language)[1].detokenize, unescape=False)
+    if kind == "mixed":
+        return lambda tokens: _BESIDE_CHINESE.sub("", " ".join(tokens))
     return "".join if kind in ("character", "jieba") else " ".join
+
+
+def share_of_chinese(texts: Iterable[str]) -> float:
+    """How many of the characters that are not white space are Chinese ones, between 0 and 1."""
+    characters = "".join(character("".join(texts)))
+    return len(re.findall(_CJK, characters)) / max(1, len(characters))
 
 
 class ParseError(DataError):

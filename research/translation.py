@@ -17,7 +17,7 @@ from research.corpora.reading import read_text
 from research.decoding import NEVER, Hypotheses, Search, search
 from research.errors import ConfigError, DataError
 from research.tasks import Translation, shapes
-from research.text import BOS, EOS, UNKNOWN
+from research.text import BOS, EOS, UNKNOWN, share_of_chinese
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,25 @@ def scored_words(config) -> str:
     if name not in TOKENIZERS:
         raise ConfigError(f"decode.tokenize: '{name}' is none of {', '.join(TOKENIZERS)}")
     return name
+
+
+def faults(references: Sequence[str], codec: Codec, config) -> list[str]:
+    """What no model can make up for in its scores, a line each: a target vocabulary that does not give the references
+    back as they were, and words for BLEU that are not those of their language."""
+    found, words = [], scored_words(config)
+    if not config.decode.get("tokenize", "") and words == "13a" and share_of_chinese(references) > 0.5:
+        found.append("BLEU by 13a takes a run of Chinese characters for one word: set --config.decode.tokenize=zh")
+    back = [codec.decode(codec.encode(text)) for text in references]
+    scorer = _bleu(words, lowercase=True, force=True)  # without a warning of its own of words that stand apart
+    best, full = (scorer.corpus_score(texts, [references]).score for texts in (back, references))
+    if best < 0.99 * full:  # of references of less than four words even the full score is 0
+        pairs = ((text, one) for text, one in zip(back, references) if text.lower() != one.lower())
+        example = next(f"'{text}' for '{one}'" for text, one in pairs)
+        found.append(
+            f"the dev split's references have a lower-cased BLEU of {best:.1f} when the target's vocabulary writes "
+            f"them ({example}): hardly any translation can have more"
+        )
+    return found
 
 
 def decoder(
@@ -194,7 +213,13 @@ def compare(
     return found
 
 
-def _scorers(tokenize: str) -> dict:
-    from sacrebleu.metrics import BLEU, CHRF  # imported on use: only runs of translation need it
+def _bleu(tokenize: str, **options):
+    from sacrebleu.metrics import BLEU  # imported on use: only runs of translation need it
 
-    return {"bleu": BLEU(tokenize=tokenize), "bleu_lc": BLEU(tokenize=tokenize, lowercase=True), "chrf": CHRF()}
+    return BLEU(tokenize=tokenize, **options)
+
+
+def _scorers(tokenize: str) -> dict:
+    from sacrebleu.metrics import CHRF
+
+    return {"bleu": _bleu(tokenize), "bleu_lc": _bleu(tokenize, lowercase=True), "chrf": CHRF()}

@@ -58,6 +58,11 @@ def test_moses_has_rules_for_each_language(language, text, tokens):
     assert detokenizer("moses", language)(tokens) == text
 
 
+def test_blanks_stand_between_words_but_not_beside_chinese_characters():
+    tokens = tokenizer("mixed", lower=False)("我们 use JAX 0 吧 ok")
+    assert detokenizer("mixed")(tokens) == "我们use JAX 0吧ok"
+
+
 @pytest.mark.parametrize("kind", ["blank", "character", "mixed", "jieba", "moses"])
 def test_only_clean_str_loses_characters(kind):
     """What a vocabulary lacks can be said only of characters that are in some token."""

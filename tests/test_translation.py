@@ -393,6 +393,7 @@ def test_a_sentencepiece_model_that_is_missing_or_damaged(bench, tmp_path):
         ({"folds": 3, "data.dev": ""}, r"folds = 3: there is no cross-validation of translation$"),
         ({"data.buckets": "1"}, r"data\.buckets: none of the 126 training pairs fits"),
         ({"data.train_fraction": 0}, r"data\.train_fraction must lie in \(0, 1\]"),
+        ({"train.batch_tokens": 7}, r"train\.batch_tokens = 7 is less than one row of data\.buckets, 8$"),
         ({"paper": "textcnn"}, r"task: 'translation' is none of classification"),
         ({"optimizer.warmup": -1}, r"optimizer\.warmup and optimizer\.clip_norm"),
         ({"train.monitor": "accuracy"}, r"train\.monitor: 'accuracy' is none of .* loss, perplexity, token_accuracy"),
@@ -560,6 +561,38 @@ def test_scores_are_those_of_sacrebleu_s_own_functions():
 def test_what_makes_words_of_translations_for_bleu(changes, name):
     config = cli.load_config(QUICKSTART, [f"{field}={value}" for field, value in changes.items()])
     assert translation.scored_words(config) == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "references", "messages"),
+    [
+        ("blank", ["Ein Hund schläft im Garten .", "Ja ."], []),
+        ("blank", ["a b", "Ja ."], []),  # too short for a BLEU above 0
+        ("mixed", ["我们明天去New York的家", "他昨天没有来。"], ["13a takes a run of Chinese"]),
+        ("character", ["我们明天去北京", "他昨天没有来。"], []),
+        (
+            "character",
+            ["Ein Hund schläft im Garten.", "Ja."],
+            ["BLEU of 0.0 .*'einhundschläftimgarten.' for 'Ein Hund schläft im Garten.'"],
+        ),
+        ("mixed", ["They don't sleep at all here .", "Yes it is ."], ["'they don ' t sleep at all here .' for"]),
+    ],
+)
+def test_what_no_model_can_make_up_for_is_said(kind, references, messages):
+    """The vocabulary's lower case is no fault."""
+    config = cli.load_config(QUICKSTART, [f"data.tokenizer={kind}", "data.lower=True", "data.joint=False"])
+    codec = make_codecs({"source": references, "target": references}, config)["target"]
+    found = translation.faults(references, codec, config)
+    assert len(found) == len(messages), found
+    assert all(re.search(message, line) for message, line in zip(messages, found)), found
+
+
+def test_a_run_says_what_its_vocabulary_cannot_write(bench, tmp_path):
+    """With five words, three of which are too rare for the vocabulary."""
+    outcome = call(run.main, *bench.arguments(tmp_path / "W", {"data.max_vocabulary": 7, "train.epochs": 2}))
+    assert outcome.code == 0 and re.search("references have a lower-cased BLEU of .*<unk>.* for '", outcome.err), (
+        outcome
+    )
 
 
 def test_packing_keeps_every_pair_whole():
