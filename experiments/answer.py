@@ -183,10 +183,10 @@ class Bot:
             reason = "is in the vocabulary of the run" if words else "stands in the question"
             return record | {"reason": f"no token {reason}"}
         places, scores = self._ranked(text)
-        doubted = scores[0] < self.threshold
-        if doubted and same is not None:  # that two equal questions ask the same needs no model
+        if same is not None:  # that two equal questions ask the same needs no model
             own, others = self.finder.rerank(text, np.array([same])), places != same
-            places, scores, doubted = np.append(same, places[others]), np.append(own, scores[others]), False
+            places, scores = np.append(same, places[others]), np.append(own, scores[others])
+        doubted = same is None and scores[0] < self.threshold
         found = [
             {"question": self.faq.questions[place], "answer": self.faq.answers[place], "score": round(float(score), 6)}
             for place, score in zip(places[: RUNNERS_UP + 1], scores)

@@ -352,6 +352,13 @@ def test_a_question_that_is_in_the_faq_is_known_below_the_threshold_too(trained,
     assert questions[3] not in [one["question"] for one in reply["runners_up"]] and len(reply["runners_up"]) == 3
 
 
+def test_a_question_that_is_in_the_faq_has_its_own_answer_whatever_the_model_likes_better(bot, questions):
+    """The model likes another question better for some of them."""
+    preferred = [bot._ranked(text)[0][0] for text in questions]
+    assert preferred != list(range(len(questions)))
+    assert [bot.reply(text)["question"] for text in questions] == questions
+
+
 def test_questions_that_are_the_same_to_the_run(trained, tmp_path):
     """Blanks are no tokens of the quickstart's."""
     (tmp_path / "faq.txt").write_text("怎么 去北京\t坐车\n医生高吗\t高\n怎么去北京\t飞\n")
