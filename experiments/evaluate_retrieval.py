@@ -8,9 +8,9 @@ Reported are the share of the relevant texts among the first 1, 5 and k (recall@
 relevant one among the k recalled, 0 where there is none, in the mean over all queries (MRR), both in percent, and the
 milliseconds a query takes, one after another. `rerank` ranks what was recalled by the model's probability alone,
 `rerank + w recall` by its log-odds plus w times the score of the recall. That w has the highest MRR on the run's dev
-split, whose queries have as many candidates as those of the test split. Further candidates are second texts of the
-training part that no query was paired with as the same. Where all queries were asked, the workdir keeps each method's
-w, and `answer` takes it from there.
+split, whose queries have as many candidates as those of the test split. With --candidates, second texts of the training
+part stand beside them, but for those that it pairs with a query as the same. Where all queries were asked, the workdir
+keeps each method's w, and `answer` takes it from there.
 Intervals are of the bootstrap over the queries; the difference from recall alone is paired by query.
 """
 

@@ -5,6 +5,7 @@ Command:   python -m experiments.run --config configs/esim/snli.py \
 Needs:     the corpus through TFDS (549,367 labelled pairs), GloVe 840B; pairs without a label are left out
 Paper:     88.0 (Table 1, row 16)
 Ours:      not measured
+Note:      words by Moses's rules; configs/esim/snli_parses.py reads the authors' words and marks
 """
 
 from configs.defaults import matching_defaults

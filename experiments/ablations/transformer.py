@@ -62,7 +62,7 @@ STUDY = Study(
     ),
     examples=(
         "--workdir runs/multi30k --config configs/transformer/multi30k_de_en.py \\\n"
-        "    --metric bleu_lc --config.train.epochs=6 --variants 'positions_*'",
+        "    --metric bleu_lc --config.train.epochs=6 --config.train.average=0 --variants 'positions_*'",
     ),
 )
 
