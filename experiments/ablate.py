@@ -210,7 +210,7 @@ def finished(plan: Plan, workdir: Path) -> dict[str, dict[int, dict]]:
     return cells
 
 
-def collect(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> dict:
+def collect(plan: Plan, cells: Mapping[str, Mapping[int, dict]], workdir: Path) -> dict:
     """The content of `ablation.json`: one row a variant with its summary and its difference from the baseline over
     the seeds that both have, p-values corrected over the whole study.
 
@@ -250,7 +250,7 @@ def collect(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> dict:
         "paper": plan.study.paper,
         "config": plan.config,
         "overrides": plan.overrides,
-        "command": _command(plan, cells),
+        "command": _command(plan, cells, workdir),
         "metric": metric,
         "split": split,
         "baseline": plan.fields,
@@ -270,10 +270,10 @@ def _also(study: Study, results: Mapping[int, dict]) -> dict[str, dict[str, dict
     return found
 
 
-def _command(plan: Plan, cells: Mapping[str, Mapping[int, dict]]) -> str:
-    """The command that makes the cells, in the default working folder."""
+def _command(plan: Plan, cells: Mapping[str, Mapping[int, dict]], workdir: Path) -> str:
+    """The command that makes the cells, in a folder of the same name below `runs`."""
     words = ["python", "-m", f"experiments.ablations.{plan.study.paper}"]
-    words += ["--workdir", f"runs/{plan.study.paper}_ablation"]
+    words += ["--workdir", f"runs/{workdir.resolve().name}"]
     words += ["--config", plan.config] if plan.config != plan.study.config else []
     words += ["--metric", plan.metric] if plan.metric != plan.study.metric else []
     chosen = [name for name in cells if name != BASELINE]
@@ -286,7 +286,7 @@ def write_study(plan: Plan, workdir: Path) -> None:
     """Writes `ablation.json`, and once there are cells `ablation.md` and `ablation.png`."""
     from experiments.plots import ablation_plot
 
-    study = collect(plan, finished(plan, workdir))
+    study = collect(plan, finished(plan, workdir), workdir)
     write_json(workdir / "ablation.json", study)
     if study["rows"]:
         table = f"# Ablations of {plan.study.paper}\n\n{ablation_table(study)}"

@@ -122,7 +122,7 @@ def test_the_numbers_of_a_study(study, tmp_path):
     text = (folder / "ablation.md").read_text()
     assert "| rate_1 | `model.rate`: 0.5 → 1.0 | 84.50 ± 1.50 | 3 | +0.50 | [-0.74, +1.74] | 0.676 | 7 | 2 s |" in text
     assert "| sizes | `model.sizes`: (3, 4) → (2, 3) |" in text
-    assert "--seeds 3" in text and "--variants" not in text
+    assert " --workdir runs/W --seeds 3\n" in text and "--variants" not in text
 
 
 def test_further_splits_are_columns_of_their_own(study, tmp_path):
@@ -262,7 +262,7 @@ def test_an_unknown_metric_lists_those_that_there_are_and_the_cell_is_kept(study
 
 def test_the_cells_of_no_folder_are_none(study, tmp_path):
     plan = make_plan(study, study.config, [])
-    assert finished(plan, tmp_path / "nothing") == {} and collect(plan, {})["rows"] == []
+    assert finished(plan, tmp_path / "nothing") == {} and collect(plan, {}, tmp_path)["rows"] == []
 
 
 # The studies against their models
