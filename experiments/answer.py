@@ -184,7 +184,8 @@ class Bot:
             return record | {"reason": f"no token {reason}"}
         places, scores = self._ranked(text)
         if same is not None:  # that two equal questions ask the same needs no model
-            own, others = self.finder.rerank(text, np.array([same])), places != same
+            others = places != same
+            own = self.finder.rerank(text, np.array([same])) if others.all() else scores[~others]
             places, scores = np.append(same, places[others]), np.append(own, scores[others])
         doubted = same is None and scores[0] < self.threshold
         found = [

@@ -286,7 +286,8 @@ def _parallel(
     table = Table.build(together(ids), labels, buckets[-1], segments and together(segments))
     long, most = int(np.sum(~fits)), " and ".join(f"{n} {role}" for role, n in longest)
     notes = [f"{long} training pairs are longer than {most} tokens; left out"] if long else []
-    notes += faults(texts["dev"]["target"][:SAMPLE], codecs["target"], config)
+    back = [codecs["target"].decode(row[:-1]) for row in ids["dev"]["target"][:SAMPLE]]
+    notes += faults(texts["dev"]["target"][:SAMPLE], back, config)
     return Prepared([Dataset(table, splits, codecs, texts)], buckets, long, notes=tuple(notes))
 
 

@@ -138,8 +138,8 @@ def detokenizer(kind: str, language: str = "en") -> Callable[[Sequence[str]], st
 
 def share_of_chinese(texts: Iterable[str]) -> float:
     """How many of the characters that are not white space are Chinese ones, between 0 and 1."""
-    characters = "".join(character("".join(texts)))
-    return len(re.findall(_CJK, characters)) / max(1, len(characters))
+    text = "".join(texts)
+    return len(re.findall(_CJK, text)) / max(1, len(character(text)))
 
 
 class ParseError(DataError):

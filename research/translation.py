@@ -44,21 +44,22 @@ def scored_words(config) -> str:
     return name
 
 
-def faults(references: Sequence[str], codec: Codec, config) -> list[str]:
+def faults(references: Sequence[str], back: Sequence[str], config) -> list[str]:
     """What no model can make up for in its scores, a line each: a target vocabulary that does not give the references
-    back as they were, and words for BLEU that are not those of their language."""
+    back as they were, and words for BLEU that are not those of their language. back: the references as the vocabulary
+    writes them."""
     found, words = [], scored_words(config)
     if not config.decode.get("tokenize", "") and words == "13a" and share_of_chinese(references) > 0.5:
         found.append("BLEU by 13a takes a run of Chinese characters for one word: set --config.decode.tokenize=zh")
-    back = [codec.decode(codec.encode(text)) for text in references]
+    changed = [f"'{text}' for '{one}'" for text, one in zip(back, references) if text.lower() != one.lower()]
+    if not changed:
+        return found
     scorer = _bleu(words, lowercase=True, force=True)  # without a warning of its own of words that stand apart
     best, full = (scorer.corpus_score(texts, [references]).score for texts in (back, references))
     if best < 0.99 * full:  # of references of less than four words even the full score is 0
-        pairs = ((text, one) for text, one in zip(back, references) if text.lower() != one.lower())
-        example = next(f"'{text}' for '{one}'" for text, one in pairs)
         found.append(
             f"the dev split's references have a lower-cased BLEU of {best:.1f} when the target's vocabulary writes "
-            f"them ({example}): hardly any translation can have more"
+            f"them ({changed[0]}): hardly any translation can have more"
         )
     return found
 
