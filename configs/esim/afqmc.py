@@ -18,5 +18,4 @@ def get_config():
     config.data.corpus, config.data.train, config.data.test = "afqmc", "train", "validation"
     config.data.buckets = (12, 16, 24, 48, 96)
     config.train.monitor = "auc"  # by accuracy the best epoch is one that calls nearly all pairs different
-    config.train.patience = 0
     return config

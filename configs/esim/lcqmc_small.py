@@ -27,5 +27,4 @@ def get_config():
     config.model.variant, config.model.word_masks = "rand", "pair"
     config.optimizer.anneal = 0.0
     config.train.epochs = 10
-    config.train.patience = 3
     return config
