@@ -394,9 +394,14 @@ be added in the same folder. --config.FIELD=VALUE changes a field of the baselin
     if needy and not args.variants:
         print(f"not run, as the baseline lacks what they need (see --list): {', '.join(needy)}", flush=True)
     if run is None:
-        from experiments.run import run
+        from experiments.run import check, run
 
         cli.set_up_jax()
+        for cell in (BASELINE, *names):  # before hours of the cells that stand in front of it
+            try:
+                check(cli.load_config(args.config, plan.cell(cell, 0)))
+            except ConfigError as error:
+                raise ConfigError(f"{cell}: {error}") from error
 
     def run_cell(cell: list[str], workdir: Path) -> dict:
         cli.release_compiled()

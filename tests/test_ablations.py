@@ -13,7 +13,7 @@ import pytest
 from experiments import cli
 from experiments.ablate import Study, collect, command, finished, make_plan, select
 from experiments.ablations import conv_seq2seq, esim, textcnn, transformer
-from experiments.run import search_of, settings_of
+from experiments.run import check, search_of, settings_of
 from research.batches import Batch
 from research.codecs import reserved, roles, words_codec
 from research.conv_seq2seq import read_layers
@@ -439,6 +439,20 @@ def test_every_variant_of_esim_can_be_run(config):
         assert (cell.seed, cell.replicas) == (3, 1)
         assert task_of(cell) and make_optimizer(cell.optimizer) and settings_of(cell)
         assert words_codec("premise", Vocabulary(reserved(cell), reserved(cell)), cell)
+
+
+@pytest.mark.parametrize("config", ["sick", "lcqmc_small", "snli_parses", "snli_tree", "snli_him"])
+def test_no_variant_of_esim_that_is_offered_is_refused(config):
+    plan = make_plan(esim.STUDY, f"configs/esim/{config}.py", ["model.variant=rand"])
+    for name in select(plan, ""):
+        check(cli.load_config(plan.config, plan.cell(name, 0)))
+
+
+def test_a_variant_that_is_refused_ends_the_study_before_its_first_cell(tmp_path):
+    arguments = ["--workdir", str(tmp_path / "W"), "--variants", "pooling_sum,tree_full", "--config.model.masks=False"]
+    with pytest.raises(ConfigError, match=r"^tree_full: model\.masks = False is for the sequential architecture"):
+        command(esim.STUDY, arguments)
+    assert not list(tmp_path.rglob("seed_*"))
 
 
 def test_trees_of_esim_are_those_that_the_texts_allow():

@@ -17,7 +17,8 @@ def axes(baseline: ConfigDict) -> Axes:
     # a tree of n words has 2n - 1 nodes
     twice = lambda size: tuple(map(twice, size)) if isinstance(size, (tuple, list)) else 2 * size
     nodes = tuple(baseline.data.buckets if baseline.data.tree else map(twice, baseline.data.buckets))
-    trees = lambda architecture, tree: {"model.architecture": architecture, "data.tree": tree, "data.buckets": nodes}
+    marks = {"data.begin": "", "data.end": ""}  # are leaves of no tree
+    trees = lambda name, tree: {"model.architecture": name, "data.tree": tree, "data.buckets": nodes, **marks}
     found = {
         "Table 2": {
             "pooling_sum": {"model.pooling": "sum"},
@@ -40,7 +41,7 @@ def axes(baseline: ConfigDict) -> Axes:
             **{f"word_masks_{kind}": {"model.word_masks": kind} for kind in WORD_MASKS},
         },
         "structure": {
-            "masks_off": {"model.masks": False},
+            **({} if baseline.data.tree else {"masks_off": {"model.masks": False}}),
             "projection_off": {"model.projection": False},
             "layers_2": {"model.layers": 2},
         },
@@ -55,7 +56,7 @@ STUDY = Study(
     config="configs/esim/sick.py",
     axes=axes,
     linked=(
-        frozenset({"model.architecture", "data.tree", "data.buckets"}),
+        frozenset({"model.architecture", "data.tree", "data.buckets", "data.begin", "data.end"}),
         frozenset({"model.variant", "word_vectors.path"}),
     ),
     needs=dict.fromkeys(("static", "non_static"), "word_vectors.path"),
