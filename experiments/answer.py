@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.files import read_json
+from experiments.files import REMEDY, read_json
 from experiments.predict import NOT_UTF8, Run, read_blocks, record_of
 from research.corpora.reading import read_text
 from research.errors import ConfigError, DataError
@@ -104,15 +104,33 @@ def matching_run(workdir: Path) -> Run:
 def threshold_of(workdir: Path) -> float:
     """The probability from which on class 1 is chosen for the highest F1 on the dev split of the run, of its first
     replica; 0.5 where there is none."""
-    stored = read_json(workdir / "result.json")["metrics"].get("dev", {}).get("threshold")
-    return stored["values"][0] if stored else 0.5
+    path = workdir / "result.json"
+    metrics = read_json(path, ("metrics",))["metrics"]
+    with contextlib.suppress(AttributeError, TypeError, KeyError, IndexError):
+        stored = metrics.get("dev", {}).get("threshold")
+        if stored is None:
+            return 0.5
+        if 0.0 <= (value := stored["values"][0]) <= 1.0:
+            return value
+    raise DataError(f"{path}: the dev split's threshold is no probability; {REMEDY}")
+
+
+def weighed(workdir: Path) -> dict[str, dict]:
+    """What `evaluate_retrieval` has found for the run, by recall: `w`, the best weight of recall's score in the order,
+    and `k`, how many it recalled."""
+    path = workdir / RETRIEVAL
+    if not path.is_file():
+        return {}
+    methods = read_json(path, ("methods",))["methods"]
+    with contextlib.suppress(AttributeError, TypeError, KeyError):
+        if all(0.0 <= one["w"] < float("inf") for one in methods.values()):
+            return methods
+    raise DataError(f"{path}: holds no weights by recall; {REMEDY}")
 
 
 def weights_of(workdir: Path) -> dict[str, float]:
-    """Of recall's score in the order, by recall: what `evaluate_retrieval` has found best for the run, where it has."""
-    path = workdir / RETRIEVAL
-    methods = read_json(path, ("methods",))["methods"] if path.is_file() else {}
-    return {recall: one["w"] for recall, one in methods.items()}
+    """The weights alone."""
+    return {recall: one["w"] for recall, one in weighed(workdir).items()}
 
 
 class Finder:
@@ -173,6 +191,10 @@ class Bot:
                     f"{faq.path}:{line}: to the run this is the question of line {faq.lines[first]}, which has another "
                     "answer; remove one, or reword it"
                 )
+        known = self.finder.premise.vocabulary.ids
+        self.readable = np.array([any(word in known for word in words) for words in self.finder.texts])
+        if not self.readable.any():
+            raise DataError(f"{faq.path}: no question has a token that is in the vocabulary of the run")
 
     def reply(self, text: str) -> dict:
         """What is said to a question: the object of a line, but for the line's number."""
@@ -203,9 +225,10 @@ class Bot:
         return record
 
     def _ranked(self, text: str) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-        """Places of the recalled questions, the best first, and their probabilities."""
-        recalled = self.finder.recall(self.kind, text)
-        chosen = best(recalled, self.k)
+        """Places of the recalled questions, the best first, and their probabilities. One without a token of the run's
+        vocabulary is not among them: any two of those are the same to the model."""
+        recalled = np.where(self.readable, self.finder.recall(self.kind, text), -np.inf)
+        chosen = best(recalled, min(self.k, np.count_nonzero(self.readable)))
         probabilities = self.finder.rerank(text, chosen)
         order = best(combined(probabilities, recalled[chosen], self.weight), self.k)
         return chosen[order], probabilities[order]
@@ -278,8 +301,9 @@ def main(argv: Sequence[str]) -> None:
     cli.set_up_jax()
     run = matching_run(flags.workdir)
     threshold = threshold_of(flags.workdir) if flags.threshold is None else flags.threshold
-    weights = weights_of(flags.workdir) if flags.weight is None else {flags.recall: flags.weight}
-    weight = weights.get(flags.recall, 0.0)
+    weights = weighed(flags.workdir) if flags.weight is None else {flags.recall: {"w": flags.weight, "k": flags.k}}
+    found = weights.get(flags.recall)
+    weight = found["w"] if found else 0.0
     try:
         file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
     except OSError as error:
@@ -287,9 +311,13 @@ def main(argv: Sequence[str]) -> None:
     bot = Bot(run, faq, flags.recall, flags.k, weight=weight, threshold=threshold)
     if bot.finder.long:
         say(f"{bot.finder.long} known questions are longer than {bot.finder.limits[1]} tokens and were cut")
+    if unreadable := np.count_nonzero(~bot.readable):
+        say(f"{unreadable} known questions have no token of the run's vocabulary: they answer to their own words alone")
     ranked = f", ranked with {weight:g} times the score of {flags.recall}" if weight else ""
-    if flags.recall not in weights:
+    if not found:
         ranked = f", ranked by the model alone: evaluate_retrieval finds what weight the score of {flags.recall} needs"
+    if weight and (k := found.get("k", flags.k)) != flags.k:
+        say(f"the weight of {flags.recall} was found with --k {k}")
     say(f"{len(faq.questions)} questions; threshold {threshold:.2f} of class '{run.record['label_names'][1]}'{ranked}")
     as_json = lambda record: json.dumps(record, ensure_ascii=False)
     if flags.input == "-" and sys.stdin.isatty() and sys.stdout.isatty():

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from experiments import cli
-from experiments.answer import RETRIEVAL, Finder, matching_run
+from experiments.answer import RETRIEVAL, Finder, matching_run, weighed
 from experiments.environment import environment
 from experiments.files import read_json, write_json
 from experiments.predict import Run
@@ -236,10 +236,8 @@ def main(argv: Sequence[str]) -> None:
     if flags.k == 1:
         sys.stderr.write("with k = 1 there is no order to find a weight for; the bot keeps those that it has\n")
     elif not flags.queries:
-        path = flags.workdir / RETRIEVAL
-        known = read_json(path, ("methods",))["methods"] if path.is_file() else {}
         found = {kind: {"w": one["w"], "k": flags.k} for kind, one in result["methods"].items()}
-        write_json(path, {"methods": known | found})
+        write_json(flags.workdir / RETRIEVAL, {"methods": weighed(flags.workdir) | found})
     if flags.output:
         facts = {"corpus": corpus.name, "version": corpus.version, "digest": corpus.digest}
         facts["splits"] = splits_of(run.config)

@@ -393,6 +393,52 @@ def test_lines_without_a_known_token(trained, faq):
     assert bad["warning"] == "not UTF-8: undecodable bytes read as U+FFFD" and "warning" not in unknown
 
 
+def test_known_questions_that_the_vocabulary_lacks_answer_to_their_own_words_alone(trained, tmp_path):
+    """To the model all of them are the same."""
+    (tmp_path / "faq.txt").write_text("♞♞\t马\n从北京到上海\t路\n★\t星\n", encoding="utf-8")
+    words = ["--workdir", trained / "W", "--faq", tmp_path / "faq.txt", "--threshold", "0", "--k", "3"]
+    for kind in ("bm25", "tfidf", "vectors"):
+        outcome = call(answer.main, *words, "--recall", kind, stdin="从\n★\n".encode())
+        other, own = map(json.loads, outcome.out.splitlines())
+        assert (other["answer"], other["runners_up"]) == ("路", [])
+        assert own["answer"] == "星" and [one["answer"] for one in own["runners_up"]] == ["路"]
+        assert "2 known questions have no token of the run's vocabulary: they answer to their own" in outcome.err
+    (tmp_path / "faq.txt").write_text("♞♞\t马\n★\t星\n", encoding="utf-8")
+    refused(3, "faq.txt: no question has a token that is in the vocabulary of the run", answer.main, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        *(
+            ("retrieval.json", "methods", value, "holds no weights by recall; delete the file")
+            for value in (
+                [],
+                {"bm25": {}},
+                {"bm25": {"w": "x", "k": 20}},
+                {"bm25": {"w": -5, "k": 20}},
+            )
+        ),
+        *(
+            ("result.json", "metrics", value, "the dev split's threshold is no probability; delete the file")
+            for value in (
+                [],
+                {"dev": []},
+                {"dev": {"threshold": {"values": []}}},
+                {"dev": {"threshold": {"values": [2]}}},
+                {"dev": {"threshold": {"values": ["x"]}}},
+            )
+        ),
+    ],
+)
+def test_a_damaged_file_of_the_run(trained, faq, tmp_path, name, key, value, message):
+    folder = Path(shutil.copytree(trained / "W", tmp_path / "W"))
+    (folder / name).write_text(json.dumps({key: value}))
+    refused(3, rf"{name}: {message} and run its command again", answer.main, "--workdir", folder, "--faq", faq)
+    (folder / name).write_text("{}")
+    refused(3, rf"{name}: no key '{key}'; delete the file", answer.main, "--workdir", folder, "--faq", faq)
+
+
 def test_marks_are_no_tokens_of_a_question(trained, faq, tmp_path):
     """A run whose texts stand between two words answers the same lines."""
     folder = Path(shutil.copytree(trained / "W", tmp_path / "W"))
@@ -718,6 +764,8 @@ def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp
     outcome = call(answer.main, *asks, "--recall", "tfidf")
     assert json.loads(outcome.out)["question"] == questions[5]
     assert "of class 'same', ranked with 1e+06 times the score of tfidf\n" in outcome.err
+    assert "the weight of tfidf was found with --k 3\n" in outcome.err
+    assert "was found with" not in call(answer.main, *asks, "--recall", "tfidf", "--k", "3").err
     stored["methods"]["vectors"] = {"w": 0.0}  # found, and none
     (folder / "retrieval.json").write_text(json.dumps(stored))
     assert "ranked" not in call(answer.main, *asks, "--recall", "vectors").err
