@@ -21,7 +21,8 @@ their brackets. Logits are those of PyTorch but for one case: its masked softmax
 it out again, so that in a batch with padding a word all of whose scores are below about -15 is aligned wrongly, and the
 more so the lower they are. Here padding changes nothing.
 
-Files are read without running what they may hold beside weights and words: one that needs such code is refused.
+The checkpoint may also be the model's state dict alone. Files are read without running what they may hold beside
+weights and words: one that needs such code is refused.
 """
 
 import argparse

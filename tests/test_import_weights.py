@@ -468,6 +468,17 @@ def test_a_checkpoint_made_as_the_message_says_is_read(files, tmp_path):
     assert call(import_weights.main, *arguments).code == 0
 
 
+def test_a_state_dict_alone_is_as_good_as_a_checkpoint(esim_files, tmp_path):
+    arguments, net = esim_files(Esim().state_dict()), Esim()
+    torch.save(net.state_dict(), tmp_path / "best.pth.tar")
+    assert call(import_weights.main, *arguments).code == 0
+    (tmp_path / "W").rename(tmp_path / "bare")
+    torch.save({"model": net.state_dict()}, tmp_path / "best.pth.tar")
+    assert call(import_weights.main, *arguments).code == 0
+    one, other = (predict.Run(tmp_path / name).variables for name in ("bare", "W"))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
 @pytest.mark.parametrize("save", [torch.save, legacy_save], ids=["zip", "older"])
 def test_no_checkpoint(files, tmp_path, save):
     arguments = files(save=save)

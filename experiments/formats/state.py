@@ -65,8 +65,8 @@ class Entries:
 
 
 def _read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Name -> array (float32), from the entry `model` of a checkpoint, and name -> value from its entry `args`, or
-    `model` of its entry `cfg`, where newer versions of fairseq have them.
+    """Name -> array (float32), from the entry `model` of a checkpoint, or of a file that holds a state dict alone, and
+    name -> value from its entry `args`, or `model` of its entry `cfg`, where newer versions of fairseq have them.
 
     Raises:
         ConfigError: PyTorch is not installed.
@@ -84,8 +84,11 @@ def _read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with file, torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's, on old file formats
             content = torch.load(file, map_location="cpu", weights_only=True)
+            of_tensors = lambda x: isinstance(x, dict) and x and all(isinstance(y, torch.Tensor) for y in x.values())
+            if of_tensors(content) and "model" not in content:
+                content = {"model": content}
             state = content.get("model") if isinstance(content, dict) else None
-            if isinstance(state, dict) and state and all(isinstance(x, torch.Tensor) for x in state.values()):
+            if of_tensors(state):
                 arrays = {str(name): x.detach().to(torch.float32).numpy() for name, x in state.items()}
                 newer = content.get("cfg")
                 arguments = content.get("args") or (newer.get("model") if isinstance(newer, dict) else None)
