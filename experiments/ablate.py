@@ -127,7 +127,10 @@ def make_plan(study: Study, config: str, overrides: Sequence[str], metric: str =
     for axis, members in study.resolve(baseline).items():
         for name, change in members.items():
             own = [f"{key}={_text(value)}" for key, value in change.items()]
-            values = fields_of(cli.load_config(config, [*overrides, *own]))
+            try:
+                values = fields_of(cli.load_config(config, [*overrides, *own]))
+            except ConfigError as error:
+                raise ConfigError(f"--config {config}: the study's variant {name} does not fit it: {error}") from error
             changes = {key: [fields[key], values[key]] for key in fields if fields[key] != values[key]}
             needed = study.needs.get(name, "")
             variants[name] = Variant(axis, own, changes, needed if needed and not fields[needed] else "")

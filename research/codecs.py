@@ -214,6 +214,8 @@ def learn_words(texts: Iterable[Sequence[str]], config) -> Vocabulary:
     data, start = config.data, reserved(config)
     found = Vocabulary.build(texts, min_count=data.min_count, max_size=data.max_vocabulary, reserved=start)
     if len(found.tokens) == len(start):
+        if data.min_count == 1:
+            raise ConfigError(f"data.tokenizer = {data.tokenizer}: leaves no token of any training text")
         raise ConfigError(
             f"data.min_count = {data.min_count}: no token of the training texts occurs so often, so that all would be "
             "unknown; lower it"

@@ -94,8 +94,12 @@ def _with_positive(corpus: Corpus, data) -> Corpus:
     """The corpus with `data.positive` as its second class, which F1, AUC, the threshold and retrieval are about."""
     names = corpus.label_names
     if len(names) != 2 or data.positive not in names:
+        most = lambda place: max(columns[data.label].count(place) for columns in corpus.splits.values())
+        single = [name for place, name in enumerate(names) if most(place) == 1]
+        hint = f" (one example of a file alone is '{single[0]}': is it a header?)" if single else ""
         raise ConfigError(
-            f"data.positive = {data.positive}: names one of two classes; corpus '{corpus.name}' has {', '.join(names)}"
+            f"data.positive = {data.positive}: names one of two classes; corpus '{corpus.name}' has "
+            f"{', '.join(names)}{hint}"
         )
     if names[1] == data.positive:
         return corpus

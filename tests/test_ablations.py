@@ -455,6 +455,12 @@ def test_a_variant_that_is_refused_ends_the_study_before_its_first_cell(tmp_path
     assert not list(tmp_path.rglob("seed_*"))
 
 
+def test_a_baseline_of_another_model_of_the_paper_is_refused_by_its_own_name():
+    message = r"^--config configs/esim/lcqmc_small_cosine\.py: the study's variant \w+ does not fit it: .*no such field"
+    with pytest.raises(ConfigError, match=message):
+        command(esim.STUDY, ["--list", "--config", "configs/esim/lcqmc_small_cosine.py"])
+
+
 def test_trees_of_esim_are_those_that_the_texts_allow():
     trees = lambda plan: [name for name in plan.variants if name.startswith(("tree_", "hybrid_"))]
     assert trees(ESIM) == ["tree_full", "hybrid_full"]

@@ -109,6 +109,17 @@ def test_a_header_that_became_a_class_is_pointed_out(tmp_path):
     assert outcome.code == 0, outcome
     message = r"class 'label' has one training example \(of label 1, other \d+, same \d+\): is it the header of a file"
     assert re.search(message, outcome.err)
+    outcome = call(run.main, *arguments(tmp_path, LCQMC, PAIRS | {"data.positive": "same"}, "other"))
+    assert outcome.code == 2 and outcome.err.endswith(
+        "has label, other, same (one example of a file alone is 'label': is it a header?)\n"
+    )
+
+
+def test_texts_without_a_token_are_no_matter_of_their_frequency(tmp_path):
+    rows = [("", "", label) for _, _, label in pairs(95, 0)]
+    write(tmp_path / "raw" / "pairs", rows, test=rows)
+    outcome = call(run.main, *arguments(tmp_path, LCQMC, PAIRS))
+    assert outcome.code == 2 and "data.tokenizer = character: leaves no token of any training text\n" in outcome.err
 
 
 @pytest.mark.parametrize(("line", "columns"), [("甲", 1), ("甲\t乙\tsame", 3)])

@@ -6,7 +6,7 @@ Needs:     train.txt, validation.txt and test.txt in <manual_dir>/pairs, lines o
 Paper:     none: a corpus of your own
 Ours:      not measured
 Note:      data.tokenizer=moses for English; data.dev= draws a dev part from the training part where there is no
-           validation.txt
+           validation.txt; with train.txt alone, data.dev= data.test= folds=10 cross-validates
 """
 
 from configs.esim import lcqmc_small
