@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.files import REMEDY, read_json
-from experiments.predict import NOT_UTF8, Run, read_blocks, record_of
-from research.corpora.reading import read_text
+from experiments.predict import NOT_UTF8, Run, is_utf8, open_input, read_blocks, record_of
+from research.corpora.reading import raw_lines
 from research.errors import ConfigError, DataError
 from research.retrieval import RECALL, Reranker, best, combined, make_recall
 
@@ -59,10 +59,9 @@ class Faq:
 
 def read_faq(path: Path) -> Faq:
     """The file of `--faq`; DataError with the line that is wrong."""
-    lines = read_text(path, utf8_only=True, remedy=LINE).removesuffix("\n").split("\n")
     known: dict[str, tuple[int, str]] = {}
     repeated = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(raw_lines(path, utf8_only=True, remedy=LINE), 1):
         question, answer = _entry(line, f"{path}:{number}")
         first, theirs = known.setdefault(question, (number, answer))
         if theirs != answer:
@@ -238,7 +237,7 @@ class Bot:
         for number, line in enumerate(lines, first):
             text = line.decode("utf-8", errors="replace")
             record = {"line": number, **self.reply(text)}
-            if text.encode() != line:
+            if not is_utf8(line):
                 record["warning"] = "; ".join(filter(None, [NOT_UTF8, record.get("warning")]))
             yield record
 
@@ -304,10 +303,7 @@ def main(argv: Sequence[str]) -> None:
     weights = weighed(flags.workdir) if flags.weight is None else {flags.recall: {"w": flags.weight, "k": flags.k}}
     found = weights.get(flags.recall)
     weight = found["w"] if found else 0.0
-    try:
-        file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise DataError(f"--input {flags.input}: {error.strerror}") from error
+    file = open_input(flags.input)
     bot = Bot(run, faq, flags.recall, flags.k, weight=weight, threshold=threshold)
     if bot.finder.long:
         say(f"{bot.finder.long} known questions are longer than {bot.finder.limits[1]} tokens and were cut")

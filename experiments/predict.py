@@ -129,7 +129,7 @@ class Labeller:
         }
         found = self.probabilities(ids, progress) if parts else []
         for place, (line, part, row) in enumerate(zip(lines, parts, found)):
-            warnings = [] if _is_utf8(line) else [NOT_UTF8]
+            warnings = [] if is_utf8(line) else [NOT_UTF8]
             record = {"line": first + place, **part, "label": None}
             for role, limit in self.limits.items():
                 if len(known := ids[role][place]) > limit:
@@ -198,7 +198,7 @@ class Translator:
         ids = [source.encode(text) for text in texts]
         found = self._search(ids, progress)
         for number, (line, text, row, hypotheses) in enumerate(zip(lines, texts, ids, found), first):
-            warnings = [] if _is_utf8(line) else [NOT_UTF8]
+            warnings = [] if is_utf8(line) else [NOT_UTF8]
             if len(row) > self.limit:
                 warnings.append(f"cut to the first {self.limit} of {len(row)} tokens")
             outputs = translation.outputs(hypotheses) if row else [translation.Output([], 0.0)]
@@ -255,12 +255,20 @@ def _warning(warnings: Sequence[str]) -> dict[str, str]:
     return {"warning": "; ".join(warnings)} if warnings else {}
 
 
-def _is_utf8(line: bytes) -> bool:
+def is_utf8(line: bytes) -> bool:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True
+
+
+def open_input(name: str) -> BinaryIO:
+    """The file of `--input`, standard input for `-`; DataError where it cannot be opened."""
+    try:
+        return sys.stdin.buffer if name == "-" else open(name, "rb")
+    except OSError as error:
+        raise DataError(f"--input {name}: {error.strerror}") from error
 
 
 def read_blocks(file: BinaryIO) -> Iterator[list[bytes]]:
@@ -336,10 +344,7 @@ def main(argv: Sequence[str]) -> None:
     cli.set_up_jax()
     run = Run(flags.workdir, flags.replica)
     predictor = _predictor(run, flags)
-    try:
-        file = sys.stdin.buffer if flags.input == "-" else open(flags.input, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise DataError(f"--input {flags.input}: {error.strerror}") from error
+    file = open_input(flags.input)
     began, count = time.monotonic(), 0
     shown = sys.stderr.isatty() and not sys.stdout.isatty()
     bar = tqdm(total=_lines_to_come(file) if shown else None, unit=" lines", disable=not shown)

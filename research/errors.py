@@ -44,3 +44,16 @@ def check_choices(model: Mapping[str, str], choices: Mapping[str, Collection[str
     for name, known in choices.items():
         if model[name] not in known:
             raise ConfigError(f"model.{name}: '{model[name]}' is none of {', '.join(known)}")
+
+
+def check_sizes(model: Mapping[str, int], *names: str) -> None:
+    """ConfigError where one of these fields of a configuration's `model` is below 1."""
+    for name in names:
+        if model[name] < 1:
+            raise ConfigError(f"model.{name} must be at least 1, got {model[name]}")
+
+
+def check_dropout(rate: float) -> None:
+    """ConfigError where a configuration's `model.dropout` cannot be."""
+    if not 0.0 <= rate < 1.0:
+        raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {rate}")

@@ -4,7 +4,7 @@ Premises a and hypotheses b share one encoder, so they travel together on the ba
 premises, B … 2B - 1 their hypotheses.
 
 Dimension letters: B pairs, N = 2B texts, L positions (words; of trees: nodes in post-order), H units of a state, D
-features of a position, P of a pair, C classes, M models.
+features of a position, C classes, M models.
 """
 
 import flax.linen as nn
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from research import siamese
-from research.errors import ConfigError, check_choices, check_fields
+from research.errors import ConfigError, check_choices, check_dropout, check_fields, check_sizes
 from research.layers import (
+    WORD_MASKS,
     Dropout,
     WordVectors,
     drop_words,
@@ -199,11 +200,13 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     own = {"architecture"} | options_of(ESIM, "vocab_size", "num_classes", "trees")
     check_fields(config, own, f"model.architecture = {architecture}", "model")
     choices = {
+        **{"variant": siamese.VARIANTS, "word_masks": WORD_MASKS},
         **{"encoding": LAYERS, "attention": ATTENTIONS, "composition": LAYERS},
         **{"pooling": POOLINGS, "output": OUTPUTS, "fused": FUSED},
     }
     check_choices(config, choices)
-    siamese.check(config, "embedding_dim", "hidden", "layers")
+    check_sizes(config, "embedding_dim", "hidden", "layers")
+    check_dropout(config.dropout)
     if config.output == "sigmoid" and num_classes != 2:
         raise ConfigError(f"model.output = sigmoid is for two classes; the corpus has {num_classes}")
     if config.architecture != "sequential" and not config.masks:

@@ -16,7 +16,13 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 from jaxtyping import Array, Bool, Float, Int
 
+from research.layers import flat_dot_general
+
 Pair = tuple[Float[Array, "..."], Float[Array, "..."]]
+
+
+def _rows(x: Float[Array, "T N D"]) -> Float[Array, "T*N D"]:
+    return x.reshape(-1, x.shape[-1])
 
 
 def _gates(x: Float[Array, "N 4H"]) -> tuple[Float[Array, "N H"], ...]:
@@ -77,8 +83,7 @@ def _lstm_backward(saved, d_outputs):
 
     start = tuple((jnp.zeros_like(h[0]),) * 2 for h, _, _ in kept)
     _, d_x = jax.lax.scan(step, start, (d_outputs, cells, mask), reverse=True)
-    flat = lambda x: x.reshape(-1, x.shape[-1])
-    d_u = tuple(flat(before(h)).T @ flat(d) for (h, _, _), d in zip(kept, d_x))
+    d_u = tuple(_rows(before(h)).T @ _rows(d) for (h, _, _), d in zip(kept, d_x))
     return d_x, d_u, None
 
 
@@ -139,10 +144,7 @@ class BiLSTM(nn.Module):
             exact = jax.lax.Precision.HIGHEST  # else in TF32, of ten bits
             return rnn.lstm(x, zero, zero, cudnn_weights(directions), lengths, *sizes, exact)[0]
         x, mask = x.swapaxes(0, 1), mask.T
-        sums = [
-            (inputs.reshape(-1, x.shape[-1]) @ one.w + one.b).reshape(*x.shape[:2], size)
-            for inputs, one in zip((x, x[::-1]), directions)
-        ]
+        sums = [flat_dot_general(inputs, one.w) + one.b for inputs, one in zip((x, x[::-1]), directions)]
         states, backward = lstm(tuple(sums), tuple(one.u for one in directions), (mask, mask[::-1]))
         return jnp.concatenate([states, backward[::-1]], axis=-1).swapaxes(0, 1)
 
@@ -229,9 +231,8 @@ def _tree_backward(saved, d_output):
     length = h.shape[0]
     start = (d_output, jnp.zeros_like(c))
     _, d_gates = jax.lax.scan(step, start, (jnp.arange(length), c, gates, left, inner, mask), reverse=True)
-    flat = lambda x: x.reshape(-1, x.shape[-1])
     children = jax.vmap(lambda t, left, inner: _children(h, t, left, inner))(jnp.arange(length), left, inner)
-    d_weights = tuple(flat(child).T @ flat(d_gates) for child in children)
+    d_weights = tuple(_rows(child).T @ _rows(d_gates) for child in children)
     d_i, d_o, d_left, d_right, d_u = jnp.split(d_gates, 5, axis=-1)
     return jnp.concatenate([d_i, d_o, d_left + d_right, d_u], axis=-1), d_weights, None, None, None
 
@@ -256,5 +257,4 @@ class TreeLSTM(nn.Module):
             for side in ("left", "right")
         )
         x = x.swapaxes(0, 1)
-        sums = (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:2], -1)
-        return tree_lstm(sums, u, left_children(inner).T, inner.T, mask.T).swapaxes(0, 1)
+        return tree_lstm(flat_dot_general(x, w), u, left_children(inner).T, inner.T, mask.T).swapaxes(0, 1)

@@ -3,8 +3,10 @@
 `siamese_bilstm`: average and maximum of a BiLSTM's states. `siamese_textcnn`: the network of Kim 2014 up to its
 penultimate layer. Either gives vectors u and v of a pair, and [u; v; |u - v|; u ∘ v] goes through a hidden layer with
 tanh to the classes. `cosine`: the cosine of the mean word vectors, scaled and shifted to the logit of two classes.
+Dense layers begin as Flax has it, from a normal distribution of variance 1 / inputs; ESIM's are Glorot-uniform.
 
-Dimension letters: B pairs, N = 2B texts (premises, then hypotheses), L positions, D features, C classes.
+Dimension letters: B pairs, N = 2B texts (premises, then hypotheses), L positions, D features of a position, F of a
+text, C classes.
 """
 
 import flax.linen as nn
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from research.errors import ConfigError, check_choices, check_fields
+from research.errors import ConfigError, check_choices, check_dropout, check_fields, check_sizes
 from research.layers import (
     WORD_MASKS,
     Dropout,
@@ -24,7 +26,7 @@ from research.layers import (
     options_of,
 )
 from research.recurrence import BiLSTM
-from research.textcnn import convolve
+from research.textcnn import largest_window
 
 ARCHITECTURES = ("siamese_bilstm", "siamese_textcnn", "cosine")
 VARIANTS = ("rand", "static", "non_static")
@@ -79,27 +81,18 @@ class Siamese(nn.Module):
         for h in self.kernel_sizes:
             shape = (h, x.shape[-1], self.hidden)
             w = self.param(f"convolution_{h}", nn.initializers.glorot_uniform(in_axis=(0, 1)), shape)
-            c = convolve(x, w, (wide, wide))
-            maps.append(masked_max(c, length_mask(lengths + 2 * wide - h + 1, c.shape[1])))
+            maps.append(largest_window(x, w, lengths + 2 * wide - h + 1, (wide, wide)))
         bias = self.param("bias", nn.initializers.zeros, (len(maps) * self.hidden,))
         return jax.nn.relu(jnp.concatenate(maps, axis=-1) + bias)
-
-
-def check(config, *sizes: str) -> None:
-    """ConfigError where `variant`, `word_masks`, `dropout` or one of the `sizes` cannot be."""
-    check_choices(config, {"variant": VARIANTS, "word_masks": WORD_MASKS})
-    for name in sizes:
-        if config[name] < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
-    if not 0.0 <= config.dropout < 1.0:
-        raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {config.dropout}")
 
 
 def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) -> Siamese:
     """The model of `config.model`; ConfigError where a field cannot be."""
     sizes = {"vocab_size": vocab_size, "num_classes": num_classes}
     check_fields(config, options_of(Siamese, *sizes), f"model.architecture = {config.architecture}", "model")
-    check(config, "embedding_dim", "hidden")
+    check_choices(config, {"variant": VARIANTS, "word_masks": WORD_MASKS})
+    check_sizes(config, "embedding_dim", "hidden")
+    check_dropout(config.dropout)
     if not config.kernel_sizes or not 1 <= min(config.kernel_sizes) <= max(config.kernel_sizes) <= max_length:
         raise ConfigError(
             f"model.kernel_sizes must be window sizes from 1 to {max_length}, the last of data.buckets, "

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from research.errors import ConfigError, check_choices, check_fields
+from research.errors import ConfigError, check_choices, check_dropout, check_fields, check_sizes
 from research.layers import Dropout, Rows, length_mask, masked_max, masked_mean, options_of
 
 TASKS = ("classification",)
@@ -208,13 +208,10 @@ def make_model(config, *, vocab_size: int, num_classes: int, max_length: int) ->
     check_fields(config, options_of(TextCNN, *sizes), "research/textcnn.py", "model")
     choices = {"variant": VARIANTS, "pooling": POOLINGS, "padding": PADDINGS, "activation": ACTIVATIONS}
     check_choices(config, choices)
-    for name in ("embedding_dim", "filters", "k", "layers"):
-        if config[name] < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
+    check_sizes(config, "embedding_dim", "filters", "k", "layers")
+    check_dropout(config.dropout)
     if not config.kernel_sizes or min(config.kernel_sizes) < 1:
         raise ConfigError(f"model.kernel_sizes must be window sizes of at least 1, got {tuple(config.kernel_sizes)}")
-    if not 0.0 <= config.dropout < 1.0:
-        raise ConfigError(f"model.dropout is the share dropped, from 0 to below 1, got {config.dropout}")
     if max(config.kernel_sizes) > max_length:
         raise ConfigError(
             f"model.kernel_sizes: a window of {max(config.kernel_sizes)} words is longer than the longest sentence, "

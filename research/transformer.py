@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from research.errors import ConfigError, check_fields
+from research.errors import ConfigError, check_dropout, check_fields, check_sizes
 from research.layers import (
     Bias,
     Dropout,
@@ -398,11 +398,8 @@ def make_model(config, *, source_size: int, target_size: int, max_length: int) -
     for name, known in choices.items():
         if config[name] not in known:
             raise ConfigError(f"model.{name}: '{config[name]}' is none of {', '.join(filter(None, known))}")
-    for name in ("d_model", "d_ff", "heads", "d_k", "d_v", "layers", "max_length"):
-        if config[name] < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {config[name]}")
-    if not 0.0 <= config.dropout < 1.0:
-        raise ConfigError(f"model.dropout must lie in [0, 1), got {config.dropout}")
+    check_sizes(config, "d_model", "d_ff", "heads", "d_k", "d_v", "layers", "max_length")
+    check_dropout(config.dropout)
     if config.d_model % 2 and config.positions in ("sinusoidal", "concatenated"):
         raise ConfigError(f"model.d_model = {config.d_model}: sinusoidal positions need an even number")
     if config.fused and config.d_k != config.d_v:

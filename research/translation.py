@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from research.batches import Batch, Lengths
 from research.codecs import Codec, Words, tokenizers
-from research.corpora.reading import read_text
+from research.corpora.reading import raw_lines
 from research.decoding import NEVER, Hypotheses, Search, search
 from research.errors import ConfigError, DataError
 from research.tasks import Translation, shapes
@@ -134,7 +134,7 @@ def read_word_dictionary(path: str, *, lower: bool) -> dict[str, str]:
     """Source word, lower-cased if `lower` -> target word, from lines of both with a tab between, of equal source words
     the first; DataError names file and line."""
     words = {}
-    for number, line in enumerate(read_text(Path(path), utf8_only=True).removesuffix("\n").split("\n"), 1):
+    for number, line in enumerate(raw_lines(Path(path), utf8_only=True), 1):
         fields = line.removesuffix("\r").split("\t")
         if len(fields) != 2 or not all(field.strip() for field in fields):
             raise DataError(f"{path}:{number}: not a source word, a tab and a target word")

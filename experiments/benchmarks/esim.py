@@ -8,12 +8,11 @@ right under padding, too.
 """
 
 import sys
-import time
 
 import numpy as np
 
 from experiments import cli
-from experiments.benchmarks.worker import serve
+from experiments.benchmarks.worker import main
 
 V, SIZE, L, B, N, CLASSES = 5000, 300, 32, 32, 2048, 3
 KINDS = dict.fromkeys(("full", "sentences", "full unpacked"), (("jax", "torch eager", "torch compiled"), 5))
@@ -141,13 +140,5 @@ def torch_worker(kind: str, compiled: bool):
     return run
 
 
-def main(worker: str, kind: str) -> None:
-    began = time.perf_counter()
-    cli.keep_freed_memory()
-    run = jax_worker(kind) if worker == "jax" else torch_worker(kind, worker == "torch compiled")
-    run(1)
-    serve(run, time.perf_counter() - began)
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:], jax_worker, torch_worker)

@@ -6,12 +6,11 @@ the touched rows), and `sentences`, lengths like those of MR and words by Zipf's
 """
 
 import sys
-import time
 
 import numpy as np
 
 from experiments import cli
-from experiments.benchmarks.worker import serve
+from experiments.benchmarks.worker import main
 
 V, K, L, B, N, CLASSES = 18767, 300, 56, 50, 2000, 2
 KERNELS, FILTERS = (3, 4, 5), 100
@@ -121,13 +120,5 @@ def torch_worker(kind: str, compiled: bool):
     return run
 
 
-def main(worker: str, kind: str) -> None:
-    began = time.perf_counter()
-    cli.keep_freed_memory()
-    run = jax_worker(kind) if worker == "jax" else torch_worker(kind, worker == "torch compiled")
-    run(1)
-    serve(run, time.perf_counter() - began)
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:], jax_worker, torch_worker)

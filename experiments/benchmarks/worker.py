@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments import cli
 from experiments.environment import peak_memory
+
+Run = Callable[[int], None]
+"""Runs so many training steps."""
 
 
 def resident() -> float:
@@ -25,7 +29,16 @@ def _peak() -> int:
     return peak_memory()
 
 
-def serve(run: Callable[[int], None], first_step_seconds: float, **facts) -> None:
+def main(worker: str, kind: str, of_jax: Callable[[str], Run], of_torch: Callable[[str, bool], Run]) -> None:
+    """Serves the training steps of one framework, `jax`, `torch eager` or `torch compiled`, on work of one kind."""
+    began = time.perf_counter()
+    cli.keep_freed_memory()
+    run = of_jax(kind) if worker == "jax" else of_torch(kind, worker == "torch compiled")
+    run(1)
+    serve(run, time.perf_counter() - began)
+
+
+def serve(run: Run, first_step_seconds: float, **facts) -> None:
     """Answers each line `n` on standard input with one of JSON: seconds that `run(n)` took, resident MiB, and the most
     at any time. facts: what else the record is to hold of the worker."""
     print(json.dumps({"first_step_seconds": first_step_seconds, **facts}), flush=True)

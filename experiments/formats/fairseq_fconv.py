@@ -12,7 +12,7 @@ from configs.defaults import translation_defaults
 from experiments.formats.state import Entries, Imported
 from research.codecs import Words
 from research.conv_seq2seq import Convolution, written
-from research.corpora.reading import read_text
+from research.corpora.reading import raw_lines
 from research.errors import DataError
 from research.text import SENTENCE, Vocabulary, blank
 
@@ -34,7 +34,7 @@ OUTPUTS = (1, 3, 0, 2)
 def read_dictionary(path: Path) -> tuple[str, ...]:
     """The words of a fairseq dictionary: a word, a blank and a count on each line; DataError names file and line."""
     lines: dict[str, int] = {}
-    for number, line in enumerate(read_text(path, utf8_only=True).removesuffix("\n").split("\n"), 1):
+    for number, line in enumerate(raw_lines(path, utf8_only=True), 1):
         match = re.fullmatch(r"([^ \t]+) [0-9]+[ \r]*", line)
         if not match:
             raise DataError(f"{path}:{number}: not a word, a blank and a count, as in a dictionary of fairseq")

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from research.corpora.builder import CorpusBuilder
-from research.corpora.reading import read_text
+from research.corpora.reading import raw_lines
 from research.errors import DataError
 from research.text import ParseError, post_order
 
@@ -69,7 +69,7 @@ class TabbedPairs(PairCorpus):
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Yields (line number from 1, columns as they stand); raises DataError for another number of columns."""
         count = self.line_format.count("\\t") + 1
-        for number, line in enumerate(_lines(path), start=1):
+        for number, line in enumerate(raw_lines(path, utf8_only=True), start=1):
             columns = line.split("\t")
             if len(columns) != count:
                 found = f"{len(columns)} columns" if line.strip() else "the line is empty"
@@ -220,7 +220,7 @@ class SnliParses(PairCorpus):
 
     def labelled(self, split: str, paths: Sequence[Path]) -> Iterator[tuple[str, str, dict[str, Any]]]:
         (path,) = paths
-        for number, line in enumerate(_lines(path), start=1):
+        for number, line in enumerate(raw_lines(path, utf8_only=True), start=1):
             place = f"{path}:{number}"
             pair = self._pair(line, place)
             if (code := pair["gold_label"]) != "-":
@@ -238,14 +238,6 @@ class SnliParses(PairCorpus):
         if missing:
             raise DataError(f"{place}: no string {missing[0]}; the line must be {self.line_format}")
         return pair
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines as they stand: a tab at a line's beginning ends an empty column."""
-    lines = read_text(path, utf8_only=True).split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
 
 
 def _plain(column: str) -> str:

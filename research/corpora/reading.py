@@ -65,11 +65,14 @@ def read_text(path: Path, *, utf8_only: bool = False, remedy: str = "replace it 
     raise DataError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8, which the file must be; {remedy}")
 
 
+def raw_lines(path: Path, **options) -> list[str]:
+    """The lines as they stand: a tab at a line's beginning ends an empty column. options, DataError: `read_text`'s."""
+    return read_text(path, **options).removesuffix("\n").split("\n")
+
+
 def split_lines(path: Path, *, utf8_only: bool = False) -> list[str]:
     """The lines without surrounding blanks, empty ones too; raises DataError as `read_text`."""
-    lines = read_text(path, utf8_only=utf8_only).split("\n")
-    if not lines[-1]:
-        lines.pop()
+    lines = raw_lines(path, utf8_only=utf8_only)
     # Blank, tab and "\r" only: str.strip() would take 0x85 for white space.
     return [line.strip(" \t\r") for line in lines]
 
