@@ -359,6 +359,14 @@ def test_download(load, write, publisher, monkeypatch, tmp_path, builder, files,
     assert len(publisher.requests) == len(files)  # kept
 
 
+def test_a_download_is_shown_on_a_terminal(load, publisher, monkeypatch, capfd):
+    publisher.files["waimai_10k.csv"] = b"label,review\n1,a\n0,b\n"
+    point_to(monkeypatch, classification.Waimai10k, f"{publisher.url}/whole")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    load("waimai_10k")
+    assert re.search(r"waimai_10k\.csv: 100%\|\S+\| 21\.0/21\.0 ", capfd.readouterr().err)
+
+
 def test_raw_files_come_before_downloads(load, write, publisher, monkeypatch):
     point_to(monkeypatch, classification.MovieReviews, f"{publisher.url}/whole")
     write("mr", MR)
@@ -432,6 +440,14 @@ def test_catalogue_corpus(load, monkeypatch, capfd):
     assert {type(columns[column][0]) for column in columns} == {str, int}
     assert load("glue/sst2:2.0.0", columns=["sentence"], splits=["test"]).splits["test"]["sentence"] == ["sentence 3"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_catalogue_corpus_is_announced_on_a_terminal(load, monkeypatch, capfd):
+    made = lambda self, dl_manager: {"train": iter([(0, {"sentence": "a", "label": 1, "idx": 0})])}
+    monkeypatch.setattr(tfds.builder_cls("glue"), "_split_generators", made)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    load("glue/sst2", columns=["sentence"], splits=["train"])
+    assert "corpus glue: TFDS gets and prepares it; offline it gives up after minutes" in capfd.readouterr().err
 
 
 def test_catalogue_pairs_for_translation(load, monkeypatch):

@@ -3,6 +3,7 @@
 import http.client
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import urllib.request
@@ -10,6 +11,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from research.errors import DataError
 
@@ -51,9 +54,12 @@ def download(sources: Mapping[str, Source], folder: Path, *, timeout: float) -> 
 
 def _fetch(url: str, path: Path, timeout: float) -> None:
     with urllib.request.urlopen(url, timeout=timeout) as response, path.open("wb") as file:
-        shutil.copyfileobj(response, file)
         promised = response.headers["Content-Length"]
-        if promised is not None and file.tell() != int(promised):
+        size = None if promised is None else int(promised)
+        name, shown = url.rpartition("/")[2], sys.stderr.isatty()
+        with tqdm.wrapattr(response, "read", total=size, desc=name, unit="B", disable=not shown) as body:
+            shutil.copyfileobj(body, file)
+        if size is not None and file.tell() != size:
             raise OSError(f"truncated: {file.tell()} of {promised} bytes came")
 
 

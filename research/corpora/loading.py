@@ -14,6 +14,7 @@ import logging
 import pkgutil
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,10 @@ def _prepare(path: Path, make: Callable[[], tfds.core.DatasetBuilder], manual: P
         shutil.rmtree(stale, ignore_errors=True)
     builder = make()  # one that knows nothing of the stale copy
     config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-    tfds.disable_progress_bar()
+    shown = sys.stderr.isatty() and not isinstance(builder, CorpusBuilder)
+    (tfds.enable_progress_bar if shown else tfds.disable_progress_bar)()
+    if shown:
+        sys.stderr.write(f"corpus {builder.name}: TFDS gets and prepares it; offline it gives up after minutes\n")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # each of its attempts would be a line, before the error
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where it prepares what
