@@ -33,39 +33,41 @@ def _gates(x: Float[Array, "N 4H"]) -> tuple[Float[Array, "N H"], ...]:
 
 @jax.custom_vjp
 def lstm(
-    x: tuple[Float[Array, "T N 4H"], ...], u: tuple[Float[Array, "H 4H"], ...], mask: tuple[Bool[Array, "T N"], ...]
+    x: tuple[Float[Array, "T N 4H"], ...],
+    weights: tuple[Float[Array, "H 4H"], ...],
+    mask: tuple[Bool[Array, "T N"], ...],
 ) -> tuple[Float[Array, "T N H"], ...]:
     """Hidden states of several LSTMs of one length, one step of each at a time; states begin at zero.
 
-    x: sums of the gates without their recurrent part. Where `mask` is False the state is set to zero, so a sequence
-    whose padding comes first (one that is read backwards) begins with its first real position."""
-    return _lstm_forward(x, u, mask)[0]
+    x: sums of the gates without their recurrent part. weights: of the states. Where `mask` is False the state is set to
+    zero, so a sequence whose padding comes first (one that is read backwards) begins with its first real position."""
+    return _lstm_forward(x, weights, mask)[0]
 
 
-def _lstm_forward(x, u, mask):
-    def cell(state: Pair, x, u, mask):
+def _lstm_forward(x, weights, mask):
+    def cell(state: Pair, x, weight, mask):
         h, c = state
-        i, f, o, g = _gates(x + h @ u)
+        i, f, o, g = _gates(x + h @ weight)
         c = jnp.where(mask[:, None], f * c + i * g, 0.0)
         h = jnp.where(mask[:, None], o * jnp.tanh(c), 0.0)
         return (h, c), (h, c, jnp.concatenate([i, f, o, g], axis=-1))
 
     def step(states, now):
-        both = [cell(state, *each) for state, *each in zip(states, now[0], u, now[1])]
+        both = [cell(state, *each) for state, *each in zip(states, now[0], weights, now[1])]
         return tuple(state for state, _ in both), tuple(kept for _, kept in both)
 
     zero = lambda w, x: jnp.zeros((x.shape[1], w.shape[0]), x.dtype)
-    states = tuple((zero(*pair), zero(*pair)) for pair in zip(u, x))
+    states = tuple((zero(*pair), zero(*pair)) for pair in zip(weights, x))
     _, kept = jax.lax.scan(step, states, (x, mask))
-    return tuple(h for h, _, _ in kept), (kept, u, mask)
+    return tuple(h for h, _, _ in kept), (kept, weights, mask)
 
 
 def _lstm_backward(saved, d_outputs):
-    kept, u, mask = saved
+    kept, weights, mask = saved
     before = lambda x: jnp.pad(x[:-1], ((1, 0), (0, 0), (0, 0)))
     cells = tuple((c, before(c), gates) for _, c, gates in kept)
 
-    def cell(slopes: Pair, d_output, values, u, mask):
+    def cell(slopes: Pair, d_output, values, weight, mask):
         """d_h, d_c: gradients of the state after the step, then of the one before it."""
         c, c_before, gates = values
         i, f, o, g = jnp.split(gates, 4, axis=-1)
@@ -75,16 +77,16 @@ def _lstm_backward(saved, d_outputs):
         d_c = jnp.where(mask[:, None], d_c + d_h * o * (1 - top * top), 0.0)
         parts = (d_c * g * i * (1 - i), d_c * c_before * f * (1 - f), d_h * top * o * (1 - o), d_c * i * (1 - g * g))
         d_x = jnp.concatenate(parts, axis=-1)
-        return (d_x @ u.T, d_c * f), d_x
+        return (d_x @ weight.T, d_c * f), d_x
 
     def step(slopes, now):
-        both = [cell(slope, *each) for slope, *each in zip(slopes, now[0], now[1], u, now[2])]
+        both = [cell(slope, *each) for slope, *each in zip(slopes, now[0], now[1], weights, now[2])]
         return tuple(slope for slope, _ in both), tuple(d_x for _, d_x in both)
 
     start = tuple((jnp.zeros_like(h[0]),) * 2 for h, _, _ in kept)
     _, d_x = jax.lax.scan(step, start, (d_outputs, cells, mask), reverse=True)
-    d_u = tuple(_rows(before(h)).T @ _rows(d) for (h, _, _), d in zip(kept, d_x))
-    return d_x, d_u, None
+    d_weights = tuple(_rows(before(h)).T @ _rows(d) for (h, _, _), d in zip(kept, d_x))
+    return d_x, d_weights, None
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
