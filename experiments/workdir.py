@@ -184,7 +184,8 @@ class Workdir:
     def finish(self, *, params: int, data: dict, seconds: float) -> dict:
         """Writes `result.json` from all replicas' metrics, and removes their checkpoints."""
         replicas = self.config.replicas * self.config.folds
-        records = [read_json(self.replica(n) / "metrics.json", remedy=REMEDY) for n in range(replicas)]
+        keys = ("metrics", "steps", "examples", "step_seconds", "seconds")
+        records = [read_json(self.replica(n) / "metrics.json", keys, remedy=REMEDY) for n in range(replicas)]
         splits = records[0]["metrics"]
         metrics = {
             split: {

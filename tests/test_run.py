@@ -469,6 +469,14 @@ def test_finished_replicas_are_kept(bench, crossed, tmp_path, monkeypatch):
     assert first.stat().st_mtime_ns == before
 
 
+def test_damaged_metrics_of_a_replica_are_named(bench, crossed, tmp_path):
+    folder = Path(shutil.copytree(crossed, tmp_path / "W"))
+    (folder / "result.json").unlink()
+    (folder / "replica_00" / "metrics.json").write_text("{}")
+    message = r"replica_00/metrics\.json: no key 'metrics', 'steps', .*; remove the workdir and run again$"
+    bench.refused(3, message, folder, CROSS)
+
+
 # --- configurations that cannot be
 
 

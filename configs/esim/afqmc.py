@@ -7,7 +7,9 @@ Command:   python -m experiments.run --config configs/esim/afqmc.py \
                --workdir runs/esim/afqmc
 Needs:     train.txt and dev.txt in <manual_dir>/afqmc
 Paper:     none: not one of its corpora
-Ours:      not measured
+Ours:      accuracy 69.75 ± 0.42 (n = 3); 2 h 59 min on AMD EPYC, 1 core
+Note:      the seeds were trained by this command in workdirs of their own, two at a time, and their folders replica_*
+           put into one for the command to sum up
 """
 
 from configs.esim import lcqmc_small
