@@ -1,11 +1,11 @@
 r"""ESIM on AFQMC, questions of a payment service, by characters, random vectors, 3 seeds. 31 % of the pairs mean the
-same: to say that none does is right for 69.0 % of the test part.
+same: to say that none does is right for 69.0 % of dev.txt.
 
 Trained on train.txt (a tenth of it is the dev part), tested on dev.txt: its test part has no public labels.
 
 Command:   python -m experiments.run --config configs/esim/afqmc.py \
                --workdir runs/esim/afqmc
-Needs:     train.txt and dev.txt in <manual_dir>/afqmc
+Needs:     train.txt and dev.txt in <manual_dir>/afqmc, CLUE's JSON objects made lines of text, tab, text, tab, label
 Paper:     none: not one of its corpora
 Ours:      accuracy 69.75 ± 0.42 (n = 3); 2 h 59 min on AMD EPYC, 1 core
 Note:      the seeds were trained by this command in workdirs of their own, two at a time, and their folders replica_*
