@@ -7,8 +7,8 @@ Command:   python -m experiments.run --config configs/esim/lcqmc_small.py \
                --workdir runs/esim/lcqmc_small
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
 Paper:     none: not one of its corpora
-Ours:      accuracy 79.12 ± 0.60 (n = 3); 39 min 48 s on AMD EPYC, 1 core
-Note:      the run stood still for about eight minutes of its time;
+Ours:      accuracy 79.41 ± 0.71 (n = 3); 1 h 01 min on AMD EPYC, 1 core
+Note:      other programs had a share of the core during the run;
            train.txt (238,766 pairs) is to be had on request; with it configs/esim/lcqmc.py has the corpus's own splits.
 """
 

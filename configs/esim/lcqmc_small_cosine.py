@@ -5,7 +5,7 @@ Command:   python -m experiments.run --config configs/esim/lcqmc_small_cosine.py
                --workdir runs/esim/lcqmc_small_cosine
 Needs:     dev.txt and test.txt in <manual_dir>/lcqmc
 Paper:     none: not one of its corpora
-Ours:      accuracy 68.89 ± 0.34 (n = 3); 1 min 09 s on AMD EPYC, 1 core
+Ours:      accuracy 68.89 ± 0.34 (n = 3); 33 s on AMD EPYC, 1 core
 Note:      trained on test.txt and tested on dev.txt, as configs/esim/lcqmc_small.py
 """
 
