@@ -72,7 +72,9 @@ def test_real_corpora(corpora, tmp_path, name, sizes, classes):
     pairs = lambda split: list(zip(*(corpus.splits[split][column] for column in ("sentence1", "sentence2"))))
     assert pairs(split) == [tuple(text.strip(" ") for text in pair) for pair in texts]
     if name == "sick":  # as it is distributed
-        assert sum(pair in set(pairs("train")) for pair in pairs("test")) == 49
+        trained = set(pairs("train"))
+        assert sum(pair in trained for pair in pairs("test")) == 49
+        assert sum(pair not in trained and pair[::-1] in trained for pair in pairs("test")) == 32
 
 
 # --- the formats, on files written here
