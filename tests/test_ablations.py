@@ -448,13 +448,6 @@ def test_no_variant_of_esim_that_is_offered_is_refused(config):
         check(cli.load_config(plan.config, plan.cell(name, 0)))
 
 
-def test_a_variant_that_is_refused_ends_the_study_before_its_first_cell(tmp_path):
-    arguments = ["--workdir", str(tmp_path / "W"), "--variants", "pooling_sum,tree_full", "--config.model.masks=False"]
-    with pytest.raises(ConfigError, match=r"^tree_full: model\.masks = False is for the sequential architecture"):
-        command(esim.STUDY, arguments)
-    assert not list(tmp_path.rglob("seed_*"))
-
-
 def test_a_baseline_of_another_model_of_the_paper_is_refused_by_its_own_name():
     message = r"^--config configs/esim/lcqmc_small_cosine\.py: the study's variant \w+ does not fit it: .*no such field"
     with pytest.raises(ConfigError, match=message):

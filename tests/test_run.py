@@ -658,6 +658,9 @@ def test_a_study_names_the_cell_that_cannot_be(bench, tmp_path):
     assert outcome.code == 2 and "Traceback" not in outcome.err
     assert re.search(r"^run: region_9, seed 0: .*a window of 9 words is longer than", outcome.err)
     assert "[1/2] baseline seed 0: test accuracy" in outcome.out
+    assert outcome.out.startswith(
+        "region_9 cannot be run and will end the study there: model.kernel_sizes: a window of 9"
+    )
 
 
 # --- corpora that cannot be
