@@ -127,11 +127,6 @@ def weighed(workdir: Path) -> dict[str, dict]:
     raise DataError(f"{path}: holds no weights by recall; {REMEDY}")
 
 
-def weights_of(workdir: Path) -> dict[str, float]:
-    """The weights alone."""
-    return {recall: one["w"] for recall, one in weighed(workdir).items()}
-
-
 class Finder:
     """Recall of a list of texts by the methods `kinds`, and the rerank of k of them, in a run's own tokens.
 
@@ -158,6 +153,10 @@ class Finder:
         """The tokens that recall compares."""
         return self.premise.own(self.premise.split(query))
 
+    def knows(self, words: Sequence[str]) -> bool:
+        """Whether one of the tokens is in the run's vocabulary."""
+        return any(word in self.premise.vocabulary.ids for word in words)
+
     def is_long(self, query: str) -> bool:
         """Whether the model reads a part of it alone."""
         return len(self.premise.encode(query)) > self.limits[0]
@@ -175,7 +174,7 @@ class Bot:
     """Answers to questions, out of a FAQ."""
 
     def __init__(self, run: Run, faq: Faq, recall: str, k: int, *, weight: float, threshold: float):
-        self.faq, self.kind, self.k, self.weight, self.threshold = faq, recall, k, weight, threshold
+        self.faq, self.kind, self.weight, self.threshold = faq, recall, weight, threshold
         with tqdm(desc="questions", total=len(faq.questions), disable=not sys.stderr.isatty()) as bar:
             self.finder = Finder(run, faq.questions, [recall], k, bar.update)
         self.same: dict[tuple[str, ...], int] = {}
@@ -190,17 +189,17 @@ class Bot:
                     f"{faq.path}:{line}: to the run this is the question of line {faq.lines[first]}, which has another "
                     "answer; remove one, or reword it"
                 )
-        known = self.finder.premise.vocabulary.ids
-        self.readable = np.array([any(word in known for word in words) for words in self.finder.texts])
+        self.readable = np.array([self.finder.knows(words) for words in self.finder.texts])
         if not self.readable.any():
             raise DataError(f"{faq.path}: no question has a token that is in the vocabulary of the run")
+        self.k = min(k, np.count_nonzero(self.readable))
 
     def reply(self, text: str) -> dict:
         """What is said to a question: the object of a line, but for the line's number."""
-        words, known = self.finder.words(text), self.finder.premise.vocabulary.ids
+        words = self.finder.words(text)
         record = {"text": text, "answer": None, "score": None, "question": None, "runners_up": []}
         same = self.same.get(tuple(words))
-        if same is None and not any(word in known for word in words):
+        if same is None and not self.finder.knows(words):
             reason = "is in the vocabulary of the run" if words else "stands in the question"
             return record | {"reason": f"no token {reason}"}
         places, scores = self._ranked(text)
@@ -227,7 +226,7 @@ class Bot:
         """Places of the recalled questions, the best first, and their probabilities. One without a token of the run's
         vocabulary is not among them: any two of those are the same to the model."""
         recalled = np.where(self.readable, self.finder.recall(self.kind, text), -np.inf)
-        chosen = best(recalled, min(self.k, np.count_nonzero(self.readable)))
+        chosen = best(recalled, self.k)
         probabilities = self.finder.rerank(text, chosen)
         order = best(combined(probabilities, recalled[chosen], self.weight), self.k)
         return chosen[order], probabilities[order]

@@ -740,16 +740,20 @@ def test_the_evaluation(trained, tmp_path):
     assert f"{orders['recall']['mrr']:.2f} [" in shown[4] and len(shown) == 10
 
 
+def weights_of(folder: Path) -> dict[str, float]:
+    return {recall: one["w"] for recall, one in answer.weighed(folder).items()}
+
+
 def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp_path):
     """Once all queries were evaluated, of the methods that were."""
     folder = shutil.copytree(trained / "W", tmp_path / "W")
     (folder / "retrieval.json").unlink(missing_ok=True)
     words = ["--workdir", folder, "--data_dir", trained / "data", "--k", "3", "--recall", "tfidf"]
     assert call(evaluate_retrieval.main, *words, "--queries", "5").code == 0
-    assert answer.weights_of(folder) == {}
+    assert weights_of(folder) == {}
     assert call(evaluate_retrieval.main, *words).code == 0
     stored = json.loads((folder / "retrieval.json").read_text())
-    assert stored["methods"]["tfidf"]["w"] == answer.weights_of(folder)["tfidf"]
+    assert stored["methods"]["tfidf"]["w"] == weights_of(folder)["tfidf"]
     assert call(evaluate_retrieval.main, *words[:-3], "2", "--recall", "bm25").code == 0  # stands beside the other
     kept = json.loads((folder / "retrieval.json").read_text())["methods"]
     assert set(kept) == {"tfidf", "bm25"} and kept["tfidf"] == stored["methods"]["tfidf"] and kept["bm25"]["k"] == 2
@@ -758,7 +762,7 @@ def test_the_bot_ranks_by_the_weight_that_was_found(trained, faq, questions, tmp
     assert json.loads((folder / "retrieval.json").read_text())["methods"] == kept
     stored["methods"]["tfidf"]["w"] = 1e6
     (folder / "retrieval.json").write_text(json.dumps(stored))
-    assert answer.weights_of(folder) == {"tfidf": 1e6}
+    assert weights_of(folder) == {"tfidf": 1e6}
     (tmp_path / "line.txt").write_text(questions[5])
     asks = ["--workdir", folder, "--faq", faq, "--input", tmp_path / "line.txt", "--threshold", "0"]
     outcome = call(answer.main, *asks, "--recall", "tfidf")
